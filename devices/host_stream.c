@@ -1,0 +1,304 @@
+#include "devices/host_stream.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FLUSH_DELAY_NS 1000000u
+#define INPUT_CHUNK    256u
+
+/*
+ * A descriptor of our own for what `fd` refers to. Pipes and terminals are opened again, for only
+ * an open file of our own may become non-blocking without changing it under other processes; a
+ * regular file is not, because it would lose the common file position.
+ */
+static int own_descriptor(int fd, int access, bool *nonblocking)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    if (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)) {
+        char path[32];
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        int own = open(path, access | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        if (own >= 0) {
+            *nonblocking = true;
+            return own;
+        }
+    }
+    /* A regular file never blocks for long; for the rest every transfer is preceded by poll. */
+    *nonblocking = S_ISREG(st.st_mode);
+    int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (own < 0)
+        return -errno;
+    int mode = fcntl(own, F_GETFL) & O_ACCMODE;
+    if (mode != O_RDWR && mode != access) {
+        close(own);
+        return -EBADF;
+    }
+    return own;
+}
+
+/* Would a transfer block now? */
+static bool would_block(int fd, short events, bool nonblocking)
+{
+    if (nonblocking)
+        return false;
+    struct pollfd pfd = {.fd = fd, .events = events};
+    return poll(&pfd, 1, 0) == 0;
+}
+
+/* Write what waits until it is gone or the reader is slow. With the lock held. */
+static void flush(struct host_stream *stream)
+{
+    while (stream->tail != stream->head && !stream->out_error) {
+        unsigned start = stream->head % HOST_STREAM_BUFFER;
+        size_t length = stream->tail - stream->head;
+        if (length > HOST_STREAM_BUFFER - start)
+            length = HOST_STREAM_BUFFER - start;
+        if (!stream->out_nonblocking) {
+            if (would_block(stream->out_fd, POLLOUT, false))
+                return;
+            if (length > PIPE_BUF) /* what poll promises that a pipe takes at once */
+                length = PIPE_BUF;
+        }
+        ssize_t n = write(stream->out_fd, stream->buffer + start, length);
+        if (n > 0)
+            stream->head += (unsigned)n;
+        else if (n < 0 && errno == EAGAIN)
+            return;
+        else if (n < 0 && errno != EINTR)
+            stream->out_error = errno;
+    }
+}
+
+/* Is there something the device has to hear? With the lock held. */
+static bool news(const struct host_stream *stream)
+{
+    return (stream->out_error && !stream->error_told) ||
+           (stream->was_full && stream->tail - stream->head < HOST_STREAM_BUFFER);
+}
+
+/* Flush, and tell the device what came of it. On the loop's thread, without the lock held. */
+static void flush_and_tell(struct host_stream *stream)
+{
+    pthread_mutex_lock(&stream->lock);
+    flush(stream);
+    int error = stream->error_told ? 0 : stream->out_error;
+    bool room = news(stream) && stream->was_full;
+    stream->error_told |= error != 0;
+    stream->was_full &= !room;
+    pthread_mutex_unlock(&stream->lock);
+
+    if (error)
+        stream->ops->failed(stream->dev, error);
+    if (room)
+        stream->ops->writable(stream->dev);
+}
+
+static void out_ready(struct event_source *source, uint32_t events)
+{
+    (void)events;
+    flush_and_tell(source->arg);
+}
+
+static void flush_due(void *arg)
+{
+    struct host_stream *stream = arg;
+    pthread_mutex_lock(&stream->lock);
+    stream->flush_set = false;
+    pthread_mutex_unlock(&stream->lock);
+    flush_and_tell(stream);
+}
+
+/* Append to the buffer; returns whether that completed a line. With the lock held. */
+static bool append(struct host_stream *stream, const uint8_t *data, size_t length)
+{
+    bool line = false;
+    for (size_t i = 0; i < length; i++) {
+        stream->buffer[stream->tail++ % HOST_STREAM_BUFFER] = data[i];
+        line |= data[i] == '\n';
+    }
+    stream->was_full |= stream->tail - stream->head == HOST_STREAM_BUFFER;
+    return line;
+}
+
+size_t host_stream_write(struct host_stream *stream, const uint8_t *data, size_t length)
+{
+    if (stream->out_fd < 0)
+        return length;
+
+    pthread_mutex_lock(&stream->lock);
+    size_t space = HOST_STREAM_BUFFER - (stream->tail - stream->head);
+    if (stream->out_error)
+        space = 0;
+    size_t taken = length < space ? length : space;
+    if (append(stream, data, taken))
+        flush(stream);
+    /* The rest of a line and whatever the device must hear are for the loop's thread. */
+    bool set_timer = !stream->flush_set && (stream->tail != stream->head || news(stream));
+    stream->flush_set |= set_timer;
+    pthread_mutex_unlock(&stream->lock);
+
+    if (set_timer)
+        event_timer_set(&stream->flush_timer, FLUSH_DELAY_NS);
+    return taken;
+}
+
+size_t host_stream_space(struct host_stream *stream)
+{
+    if (stream->out_fd < 0)
+        return HOST_STREAM_BUFFER;
+    pthread_mutex_lock(&stream->lock);
+    size_t space = stream->out_error ? 0 : HOST_STREAM_BUFFER - (stream->tail - stream->head);
+    pthread_mutex_unlock(&stream->lock);
+    return space;
+}
+
+int host_stream_drain(struct host_stream *stream)
+{
+    if (stream->out_fd < 0)
+        return 0;
+    pthread_mutex_lock(&stream->lock);
+    int rc = 0;
+    for (;;) {
+        flush(stream);
+        if (stream->out_error || stream->tail == stream->head)
+            break;
+        struct pollfd pfd = {.fd = stream->out_fd, .events = POLLOUT};
+        if (poll(&pfd, 1, HOST_STREAM_PATIENCE_MS) == 0) {
+            rc = -ETIMEDOUT;
+            break;
+        }
+    }
+    if (stream->out_error)
+        rc = -stream->out_error;
+    pthread_mutex_unlock(&stream->lock);
+    return rc;
+}
+
+/* Move input to the device until it has no room or there is none. On the loop's thread. */
+static void pump(struct host_stream *stream)
+{
+    while (stream->in_fd >= 0 && stream->in_ready) {
+        uint8_t data[INPUT_CHUNK];
+        size_t room = stream->ops->room(stream->dev);
+        if (room == 0)
+            return; /* the device calls host_stream_resume_input */
+        if (would_block(stream->in_fd, POLLIN, stream->in_nonblocking)) {
+            stream->in_ready = false;
+            return;
+        }
+        ssize_t n = read(stream->in_fd, data, room < sizeof(data) ? room : sizeof(data));
+        if (n > 0) {
+            stream->ops->input(stream->dev, data, (size_t)n);
+        } else if (n < 0 && errno == EAGAIN) {
+            stream->in_ready = false;
+        } else if (n == 0 || errno != EINTR) {
+            /* The end, or a terminal that hung up: the guest goes on without input. */
+            event_loop_remove(stream->loop, &stream->in_source);
+            close(stream->in_fd);
+            stream->in_fd = -1;
+        }
+    }
+}
+
+static void in_ready(struct event_source *source, uint32_t events)
+{
+    (void)events;
+    struct host_stream *stream = source->arg;
+    stream->in_ready = true;
+    pump(stream);
+}
+
+static void pump_due(void *arg)
+{
+    pump(arg);
+}
+
+void host_stream_resume_input(struct host_stream *stream)
+{
+    if (stream->in_source.fd >= 0)
+        event_timer_set(&stream->pump_timer, 1);
+}
+
+static int attach_output(struct host_stream *stream, int fd)
+{
+    int own = own_descriptor(fd, O_WRONLY, &stream->out_nonblocking);
+    if (own < 0)
+        return own;
+    stream->out_fd = own;
+    stream->out_source = (struct event_source){.fd = own, .ready = out_ready, .arg = stream};
+    /* Edge-triggered: a reader that has gone away is told once, not for ever. */
+    int rc = event_loop_add(stream->loop, &stream->out_source, EPOLLOUT | EPOLLET);
+    return rc == -EPERM ? 0 : rc;
+}
+
+static int attach_input(struct host_stream *stream, int fd)
+{
+    int own = own_descriptor(fd, O_RDONLY, &stream->in_nonblocking);
+    if (own < 0)
+        return own;
+    stream->in_fd = own;
+    stream->in_source = (struct event_source){.fd = own, .ready = in_ready, .arg = stream};
+    int rc = event_loop_add(stream->loop, &stream->in_source, EPOLLIN | EPOLLET);
+    if (rc == -EPERM) {
+        /* A file or /dev/null cannot be watched: it is ready until its end. */
+        stream->in_ready = true;
+        stream->in_nonblocking = true;
+        event_timer_set(&stream->pump_timer, 1);
+        rc = 0;
+    }
+    return rc;
+}
+
+int host_stream_init(struct host_stream *stream, struct event_loop *loop, int in_fd, int out_fd,
+                     const struct host_stream_ops *ops, void *dev, const char *name,
+                     struct minivmm_error *err)
+{
+    stream->loop = loop;
+    stream->ops = ops;
+    stream->dev = dev;
+    stream->head = stream->tail = 0;
+    stream->in_fd = stream->out_fd = -1;
+    stream->in_source.fd = stream->out_source.fd = -1;
+    stream->flush_timer.source.fd = stream->pump_timer.source.fd = -1;
+    stream->flush_set = stream->was_full = stream->error_told = stream->in_ready = false;
+    stream->out_error = 0;
+    pthread_mutex_init(&stream->lock, NULL);
+
+    int rc = event_timer_init(&stream->flush_timer, loop, flush_due, stream, err);
+    if (rc == 0)
+        rc = event_timer_init(&stream->pump_timer, loop, pump_due, stream, err);
+    if (rc == 0 && out_fd >= 0) {
+        rc = attach_output(stream, out_fd);
+        if (rc < 0)
+            error_set(err, rc, "%s: cannot write to descriptor %d: %s", name, out_fd,
+                      strerror(-rc));
+    }
+    if (rc == 0 && in_fd >= 0) {
+        rc = attach_input(stream, in_fd);
+        if (rc < 0)
+            error_set(err, rc, "%s: cannot read descriptor %d: %s", name, in_fd, strerror(-rc));
+    }
+    if (rc < 0)
+        host_stream_finish(stream);
+    return rc;
+}
+
+void host_stream_finish(struct host_stream *stream)
+{
+    event_timer_finish(&stream->flush_timer);
+    event_timer_finish(&stream->pump_timer);
+    if (stream->in_fd >= 0)
+        close(stream->in_fd);
+    if (stream->out_fd >= 0)
+        close(stream->out_fd);
+    stream->in_fd = stream->out_fd = -1;
+    pthread_mutex_destroy(&stream->lock);
+}

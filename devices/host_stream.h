@@ -1,0 +1,79 @@
+/*
+ * A host byte stream behind a character device: a terminal, pipe, socket or file, given as
+ * descriptors that may be shared with other processes and therefore keep their blocking mode.
+ *
+ * Output is buffered, bounded and never blocks the writer: a device asks for room and leaves the
+ * rest with the guest, which is how a slow reader slows the guest and nothing else. A line goes out
+ * when it is complete, the rest after a millisecond, so that a boot log costs one write a line.
+ * Input is taken only as the device has room for it.
+ */
+#ifndef DEVICES_HOST_STREAM_H
+#define DEVICES_HOST_STREAM_H
+
+#include <pthread.h>
+#include <stddef.h>
+
+#include "vmm/event_loop.h"
+
+#define HOST_STREAM_BUFFER 65536u /* bytes of output; a power of two */
+
+/* What the device at the other end does, all of it on the loop's thread. */
+struct host_stream_ops {
+    size_t (*room)(void *dev);                                    /* bytes of input it would take */
+    void (*input)(void *dev, const uint8_t *data, size_t length); /* never more than its room */
+    void (*writable)(void *dev);          /* there is room for output again */
+    void (*failed)(void *dev, int error); /* the output failed for good, errno; called once */
+};
+
+struct host_stream {
+    struct event_loop *loop;
+    const struct host_stream_ops *ops;
+    void *dev;
+
+    pthread_mutex_t lock; /* guards the output below */
+    uint8_t buffer[HOST_STREAM_BUFFER];
+    unsigned head, tail; /* free-running: tail - head bytes wait, the first at head */
+    int out_fd;          /* our own, non-blocking where that is possible; -1: discard */
+    bool out_nonblocking;
+    bool flush_set;  /* the flush timer runs */
+    bool was_full;   /* the device waits for `writable` */
+    int out_error;   /* errno that ended the output; nothing is taken any more */
+    bool error_told; /* the device has heard of it */
+    struct event_source out_source;
+    struct event_timer flush_timer;
+
+    int in_fd; /* our own; -1: none, or at its end */
+    bool in_ready;
+    bool in_nonblocking;
+    struct event_source in_source;
+    struct event_timer pump_timer;
+};
+
+/*
+ * Attach to descriptors of the caller's, -1 for none. They are duplicated; the caller's stay as
+ * they are. `name` is for error texts. Nothing is read before the loop runs.
+ */
+int host_stream_init(struct host_stream *stream, struct event_loop *loop, int in_fd, int out_fd,
+                     const struct host_stream_ops *ops, void *dev, const char *name,
+                     struct minivmm_error *err);
+
+/* From any thread. Returns how many bytes were taken; fewer than asked: wait for `writable`. */
+size_t host_stream_write(struct host_stream *stream, const uint8_t *data, size_t length);
+
+/* From any thread: bytes that host_stream_write would take. */
+size_t host_stream_space(struct host_stream *stream);
+
+/* From any thread: the device has room for input again. */
+void host_stream_resume_input(struct host_stream *stream);
+
+/*
+ * Once no vCPU runs: write out what is left, waiting for the reader as long as it takes something
+ * every HOST_STREAM_PATIENCE_MS. Returns 0, the negative errno that ended the output, or
+ * -ETIMEDOUT.
+ */
+int host_stream_drain(struct host_stream *stream);
+#define HOST_STREAM_PATIENCE_MS 5000
+
+void host_stream_finish(struct host_stream *stream);
+
+#endif

@@ -1,0 +1,197 @@
+#include "vmm/config.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/checked.h"
+
+#define MIB (1ull << 20)
+
+/*
+ * An option: either a word or a flag whose place in struct options is known, or a value that
+ * `store` checks; it returns -EINVAL with a text.
+ */
+struct option {
+    const char *name;
+    const char *value; /* what stands for it in the help; NULL: a flag */
+    const char *help;
+    size_t place; /* of a const char * or a bool, by `value`; not used with `store` */
+    int (*store)(struct options *options, const char *name, const char *value,
+                 struct minivmm_error *err);
+};
+
+/* A decimal number with nothing before or after it; *end is where it stopped. */
+static bool parse_number(const char *text, uint64_t *number, const char **end)
+{
+    if (*text < '0' || *text > '9')
+        return false;
+    char *stop;
+    errno = 0;
+    *number = strtoull(text, &stop, 10);
+    *end = stop;
+    return errno == 0;
+}
+
+static int store_count(const char *name, const char *value, unsigned max, const char *unit,
+                       unsigned *to, struct minivmm_error *err)
+{
+    uint64_t number;
+    const char *end;
+    if (!parse_number(value, &number, &end) || *end || number < 1 || number > max)
+        return error_set(err, -EINVAL, "--%s %s: must be a number%s from 1 to %u", name, value,
+                         unit, max);
+    *to = (unsigned)number;
+    return 0;
+}
+
+static int store_cpus(struct options *o, const char *name, const char *value,
+                      struct minivmm_error *err)
+{
+    return store_count(name, value, MINIVMM_CPUS_MAX, "", &o->vm.cpus, err);
+}
+
+static int store_memory(struct options *o, const char *name, const char *value,
+                        struct minivmm_error *err)
+{
+    static const struct {
+        const char *suffix;
+        uint64_t unit;
+    } units[] = {{"", MIB}, {"M", MIB}, {"G", MIB << 10}, {"T", MIB << 20}};
+    uint64_t number, bytes = 0;
+    const char *end;
+
+    if (parse_number(value, &number, &end)) {
+        for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+            if (strcmp(end, units[i].suffix) == 0 && !checked_mul(number, units[i].unit, &bytes))
+                bytes = 0;
+        }
+    }
+    if (bytes < MINIVMM_MEMORY_MIN || bytes > MINIVMM_MEMORY_MAX)
+        return error_set(err, -EINVAL,
+                         "--%s %s: must be a size from 1M to 4T: a number of MiB, or one with the "
+                         "suffix M, G or T",
+                         name, value);
+    o->vm.memory = bytes;
+    return 0;
+}
+
+static int store_platform(struct options *o, const char *name, const char *value,
+                          struct minivmm_error *err)
+{
+    static const char *const names[] = {
+        [MINIVMM_PLATFORM_ACPI] = "acpi",
+        [MINIVMM_PLATFORM_DTB] = "dtb",
+        [MINIVMM_PLATFORM_CMDLINE] = "cmdline",
+    };
+    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(value, names[i]) == 0) {
+            o->vm.platform = (enum minivmm_platform)i;
+            return 0;
+        }
+    }
+    return error_set(err, -EINVAL, "--%s %s: must be acpi, dtb or cmdline", name, value);
+}
+
+static int store_timeout(struct options *o, const char *name, const char *value,
+                         struct minivmm_error *err)
+{
+    return store_count(name, value, MINIVMM_TIMEOUT_MAX, " of seconds", &o->vm.timeout, err);
+}
+
+#define AT(member) offsetof(struct options, member)
+
+static const struct option table[] = {
+    {"kernel", "FILE", "bzImage or ELF vmlinux to boot (needed)", AT(vm.kernel), NULL},
+    {"initrd", "FILE", "initial RAM file system", AT(vm.initrd), NULL},
+    {"cmdline", "WORDS", "kernel command line, added to the defaults", AT(vm.cmdline), NULL},
+    {"no-default-cmdline", NULL, "leave minivmm's own words out of it", AT(vm.no_default_cmdline),
+     NULL},
+    {"cpus", "N", "vCPUs, 1 to 254 (default 1)", 0, store_cpus},
+    {"memory", "SIZE", "guest memory: MiB, or a suffix M, G, T (default 256M)", 0, store_memory},
+    {"platform", "HOW", "describe it by acpi, dtb or cmdline (default acpi)", 0, store_platform},
+    {"timeout", "SECONDS", "end the guest when that long has passed", 0, store_timeout},
+    {"debug-exit", NULL, "a 32-bit register at port 0xf4 ends the guest", AT(vm.debug_exit), NULL},
+    {"explain", NULL, "print what the guest would find, and boot nothing", AT(explain), NULL},
+    {"stats", NULL, "print times and exit counts at the end", AT(stats), NULL},
+    {"quiet", NULL, "no verdict in words at the end", AT(quiet), NULL},
+    {"help", NULL, "this text", AT(help), NULL},
+    {"version", NULL, "the version", AT(version), NULL},
+};
+#define TABLE_SIZE (sizeof(table) / sizeof(table[0]))
+
+/* The option that `word` ("--name" or "--name=value") names; *value is behind '=', or NULL. */
+static const struct option *find(const char *word, const char **value)
+{
+    if (strncmp(word, "--", 2) != 0)
+        return NULL;
+    size_t length = strcspn(word + 2, "=");
+    *value = word[2 + length] ? word + 2 + length + 1 : NULL;
+    for (size_t i = 0; i < TABLE_SIZE; i++) {
+        if (strlen(table[i].name) == length && strncmp(table[i].name, word + 2, length) == 0)
+            return &table[i];
+    }
+    return NULL;
+}
+
+static int store(const struct option *option, struct options *options, const char *value,
+                 struct minivmm_error *err)
+{
+    void *place = (char *)options + option->place;
+
+    if (option->store)
+        return option->store(options, option->name, value, err);
+    if (option->value)
+        *(const char **)place = value;
+    else
+        *(bool *)place = true;
+    return 0;
+}
+
+int options_parse(int argc, char *const argv[], struct options *options, struct minivmm_error *err)
+{
+    bool seen[TABLE_SIZE] = {false};
+
+    *options = (struct options){0};
+    minivmm_config_init(&options->vm);
+    for (int i = 1; i < argc; i++) {
+        const char *value;
+        const struct option *option = find(argv[i], &value);
+        if (!option)
+            return error_set(err, -EINVAL, "%s: no such option; see minivmm --help", argv[i]);
+        if (seen[option - table])
+            return error_set(err, -EINVAL, "--%s: given twice", option->name);
+        seen[option - table] = true;
+        if (!option->value && value)
+            return error_set(err, -EINVAL, "--%s: takes no value", option->name);
+        if (option->value && !value) {
+            if (i + 1 == argc)
+                return error_set(err, -EINVAL, "--%s: needs a value: %s", option->name,
+                                 option->value);
+            value = argv[++i];
+        }
+        int rc = store(option, options, value, err);
+        if (rc < 0)
+            return rc;
+    }
+    if (!options->vm.kernel && !options->help && !options->version)
+        return error_set(err, -EINVAL, "--kernel FILE is needed; see minivmm --help");
+    return 0;
+}
+
+void options_print_help(FILE *out)
+{
+    fputs("usage: minivmm --kernel FILE [option]...\n"
+          "Boot a Linux kernel in a virtual machine on this terminal. Ctrl-A x leaves it.\n\n",
+          out);
+    for (size_t i = 0; i < TABLE_SIZE; i++) {
+        char left[32];
+        snprintf(left, sizeof(left), "--%s %s", table[i].name,
+                 table[i].value ? table[i].value : "");
+        fprintf(out, "  %-22s %s\n", left, table[i].help);
+    }
+    fputs("\nexit code: 0 powered off or restarted in order; 1-119 a status the guest reported;\n"
+          "120 panic; 121 triple fault, or KVM refused to run it; 124 deadline; 125 an error of\n"
+          "minivmm or its host; 128+N stopped by signal N, Ctrl-A x counting as 2\n",
+          out);
+}

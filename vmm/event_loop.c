@@ -1,0 +1,122 @@
+#include "vmm/event_loop.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+static void drain_wake(struct event_source *source, uint32_t events)
+{
+    (void)events;
+    eventfd_t value;
+    eventfd_read(source->fd, &value);
+}
+
+int event_loop_init(struct event_loop *loop, struct minivmm_error *err)
+{
+    *loop = (struct event_loop){.epoll_fd = -1, .wake = {.fd = -1, .ready = drain_wake}};
+    loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    loop->wake.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int rc = loop->epoll_fd < 0 || loop->wake.fd < 0 ? -errno : 0;
+    if (rc == 0)
+        rc = event_loop_add(loop, &loop->wake, EPOLLIN);
+    if (rc < 0) {
+        event_loop_finish(loop);
+        return error_set(err, rc, "event loop: %s", strerror(-rc));
+    }
+    return 0;
+}
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+void event_loop_finish(struct event_loop *loop)
+{
+    close_fd(&loop->epoll_fd);
+    close_fd(&loop->wake.fd);
+}
+
+int event_loop_add(struct event_loop *loop, struct event_source *source, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.ptr = source};
+    return epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, source->fd, &event) < 0 ? -errno : 0;
+}
+
+void event_loop_change(struct event_loop *loop, struct event_source *source, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.ptr = source};
+    int rc = epoll_ctl(loop->epoll_fd, EPOLL_CTL_MOD, source->fd, &event);
+    assert(rc == 0);
+    (void)rc;
+}
+
+void event_loop_remove(struct event_loop *loop, struct event_source *source)
+{
+    epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
+    for (int i = 0; i < loop->batch_count; i++) {
+        if (loop->batch[i].data.ptr == source)
+            loop->batch[i].data.ptr = NULL;
+    }
+}
+
+void event_loop_run(struct event_loop *loop)
+{
+    while (!__atomic_load_n(&loop->stopping, __ATOMIC_ACQUIRE)) {
+        int n = epoll_wait(loop->epoll_fd, loop->batch, EVENT_LOOP_BATCH, -1);
+        loop->batch_count = n;
+        for (int i = 0; i < n; i++) {
+            struct event_source *source = loop->batch[i].data.ptr;
+            if (source)
+                source->ready(source, loop->batch[i].events);
+        }
+        loop->batch_count = 0;
+    }
+}
+
+void event_loop_stop(struct event_loop *loop)
+{
+    __atomic_store_n(&loop->stopping, true, __ATOMIC_RELEASE);
+    eventfd_write(loop->wake.fd, 1);
+}
+
+static void timer_ready(struct event_source *source, uint32_t events)
+{
+    (void)events;
+    struct event_timer *timer = source->arg;
+    uint64_t expirations;
+    /* The read fails when the timer was set anew between epoll and here: then it is not due. */
+    if (read(source->fd, &expirations, sizeof(expirations)) == sizeof(expirations))
+        timer->expired(timer->arg);
+}
+
+int event_timer_init(struct event_timer *timer, struct event_loop *loop, void (*expired)(void *arg),
+                     void *arg, struct minivmm_error *err)
+{
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    *timer = (struct event_timer){
+        .source = {.fd = fd, .ready = timer_ready, .arg = timer}, .expired = expired, .arg = arg};
+    int rc = fd < 0 ? -errno : event_loop_add(loop, &timer->source, EPOLLIN);
+    if (rc < 0) {
+        event_timer_finish(timer);
+        return error_set(err, rc, "timer: %s", strerror(-rc));
+    }
+    return 0;
+}
+
+void event_timer_finish(struct event_timer *timer)
+{
+    close_fd(&timer->source.fd);
+}
+
+void event_timer_set(struct event_timer *timer, uint64_t ns)
+{
+    struct itimerspec when = {
+        .it_value = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)}};
+    timerfd_settime(timer->source.fd, 0, &when, NULL);
+}

@@ -1,0 +1,137 @@
+/* The command line: a thin user of the library. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "vmm/config.h"
+#include "vmm/terminal.h"
+
+static int fail(const char *text)
+{
+    terminal_leave();
+    fprintf(stderr, "minivmm: %s\n", text);
+    return MINIVMM_EXIT_ERROR;
+}
+
+/* Output that a full disk or a closed pipe swallowed is an error, not a success. */
+static int finish_stdout(void)
+{
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        char text[128];
+        snprintf(text, sizeof(text), "standard output: %s", strerror(errno));
+        return fail(text);
+    }
+    return MINIVMM_EXIT_OK;
+}
+
+/* Signals that end or suspend us are read from a descriptor, between one moment and the next. */
+static int open_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    const int watched[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT};
+    for (size_t i = 0; i < sizeof(watched) / sizeof(watched[0]); i++)
+        sigaddset(&set, watched[i]);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    return signalfd(-1, &set, SFD_CLOEXEC);
+}
+
+static void handle_signal(struct minivmm *vm, int signal)
+{
+    switch (signal) {
+    case SIGTSTP: /* the shell gets its terminal back while we are stopped */
+        terminal_leave();
+        raise(SIGSTOP);
+        break;
+    case SIGCONT:
+        terminal_enter(STDIN_FILENO);
+        break;
+    default:
+        minivmm_stop(vm, signal);
+    }
+}
+
+static void supervise(struct minivmm *vm, int signals)
+{
+    struct pollfd fds[] = {{.fd = minivmm_end_fd(vm), .events = POLLIN},
+                           {.fd = signals, .events = POLLIN}};
+    while (!(fds[0].revents & POLLIN)) {
+        struct signalfd_siginfo info;
+        if (poll(fds, 2, -1) > 0 && (fds[1].revents & POLLIN) &&
+            read(signals, &info, sizeof(info)) == sizeof(info))
+            handle_signal(vm, (int)info.ssi_signo);
+    }
+}
+
+static void print_stats(const struct minivmm *vm)
+{
+    struct minivmm_times times;
+    struct minivmm_post_code codes[64];
+
+    minivmm_times(vm, &times);
+    fprintf(stderr, "create to start: %.3f ms\nstart to end: %.3f ms\n",
+            (double)(times.start - times.create) / 1e6, (double)(times.end - times.start) / 1e6);
+    size_t count = minivmm_post_codes(vm, codes, 64);
+    for (size_t i = 0; i < count; i++)
+        fprintf(stderr, "port 0x80 = 0x%02x: %.3f ms after start\n", codes[i].code,
+                (double)(codes[i].time_ns - times.start) / 1e6);
+    minivmm_print_exits(vm, stderr);
+}
+
+static int run(const struct options *options)
+{
+    struct minivmm_verdict verdict;
+    struct minivmm_error err;
+    struct minivmm *vm;
+
+    int signals = open_signals();
+    if (minivmm_create(&options->vm, &vm, &err) < 0)
+        return fail(err.text);
+    terminal_enter(STDIN_FILENO);
+    minivmm_start(vm);
+    supervise(vm, signals);
+    minivmm_wait(vm, &verdict);
+    terminal_leave();
+
+    if (verdict.exit_code == MINIVMM_EXIT_FAULT)
+        minivmm_print_vcpus(vm, stderr);
+    if (options->stats)
+        print_stats(vm);
+    if (!options->quiet || verdict.exit_code == MINIVMM_EXIT_ERROR)
+        fprintf(stderr, "minivmm: %s (exit code %d)\n", verdict.text, verdict.exit_code);
+    minivmm_destroy(vm);
+    return verdict.exit_code;
+}
+
+int main(int argc, char **argv)
+{
+    struct options options;
+    struct minivmm_error err;
+
+    if (options_parse(argc, argv, &options, &err) < 0)
+        return fail(err.text);
+    if (options.help || options.version) {
+        if (options.help)
+            options_print_help(stdout);
+        else
+            puts("minivmm " MINIVMM_VERSION);
+        return finish_stdout();
+    }
+    if (options.explain) {
+        if (minivmm_explain(&options.vm, stdout, &err) < 0)
+            return fail(err.text);
+        return finish_stdout();
+    }
+    /* Descriptors that are closed now would become someone else's: a guest's output in a file. */
+    if (fcntl(STDOUT_FILENO, F_GETFD) < 0)
+        return fail("standard output is closed");
+    options.vm.serial_in = fcntl(STDIN_FILENO, F_GETFD) < 0 ? -1 : STDIN_FILENO;
+    options.vm.serial_out = STDOUT_FILENO;
+    options.vm.serial_escape = isatty(STDIN_FILENO);
+    return run(&options);
+}

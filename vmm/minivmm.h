@@ -1,0 +1,157 @@
+/*
+ * minivmm - run one microVM from a program of your own.
+ *
+ * A VM goes through create -> start -> (stop) -> wait -> destroy. Create reads every file and takes
+ * every host resource; start only lets the vCPUs go and returns at once. One thread, the owner,
+ * makes these calls; minivmm_stop alone may come from any thread (not from a signal handler).
+ * Several VMs may live in one process.
+ *
+ * The library prints nothing, ends nothing, installs no signal handler and leaves the terminal
+ * alone. Its own threads block every signal; SIGRTMIN is the one number they use, among themselves.
+ *
+ * Errors: 0 or a count on success, a negative errno otherwise, with a text that names the object
+ * in a struct minivmm_error.
+ */
+#ifndef MINIVMM_H
+#define MINIVMM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#define MINIVMM_VERSION "0.1"
+
+/* One line of text without a newline, naming the object and, where there is one, the cure. */
+struct minivmm_error {
+    char text[400];
+};
+
+/* How the guest learns what hardware there is. Exactly one way is used in a boot. */
+enum minivmm_platform {
+    MINIVMM_PLATFORM_ACPI,    /* ACPI tables, hardware-reduced: every stock kernel */
+    MINIVMM_PLATFORM_DTB,     /* a device tree in setup_data: kernels with CONFIG_OF */
+    MINIVMM_PLATFORM_CMDLINE, /* an MP table and virtio_mmio.device=: X86_MPPARSE and
+                                 VIRTIO_MMIO_CMDLINE_DEVICES */
+};
+
+#define MINIVMM_CPUS_MAX    254u /* xAPIC ids 0..253; 255 is the broadcast id */
+#define MINIVMM_MEMORY_MIN  (1ull << 20)
+#define MINIVMM_MEMORY_MAX  (1ull << 42)
+#define MINIVMM_TIMEOUT_MAX (7u * 24 * 3600)
+
+/*
+ * What to run. Plain data: strings and descriptors stay the caller's and need to live only until
+ * minivmm_create returns, the serial descriptors until minivmm_destroy.
+ */
+struct minivmm_config {
+    const char *kernel;      /* path of a bzImage or of an ELF vmlinux */
+    const char *initrd;      /* path, or NULL for none */
+    const char *cmdline;     /* appended to the defaults; NULL for nothing */
+    bool no_default_cmdline; /* the guest gets `cmdline` and the platform's own words only */
+    unsigned cpus;           /* 1..MINIVMM_CPUS_MAX */
+    uint64_t memory;         /* bytes, a multiple of 4096 */
+    enum minivmm_platform platform;
+    bool debug_exit;    /* a 32-bit register at port 0xf4 that ends the VM */
+    unsigned timeout;   /* seconds from start until the VM is ended; 0: none */
+    int serial_in;      /* what the guest's COM1 receives; -1: nothing */
+    int serial_out;     /* where its output goes; -1: nowhere */
+    bool serial_escape; /* Ctrl-A x in the input stops the VM, Ctrl-A Ctrl-A is one Ctrl-A */
+};
+
+/* 1 vCPU, 256 MiB, ACPI, no serial descriptors. */
+void minivmm_config_init(struct minivmm_config *config);
+
+/* Why a VM ended. */
+enum minivmm_end {
+    MINIVMM_END_POWEROFF,     /* the guest powered off in order */
+    MINIVMM_END_REBOOT,       /* the guest asked for a reset in order */
+    MINIVMM_END_STATUS,       /* the guest reported a status of its own */
+    MINIVMM_END_PANIC,        /* the guest's kernel panicked */
+    MINIVMM_END_TRIPLE_FAULT, /* a vCPU shut down */
+    MINIVMM_END_KVM,          /* KVM refused to run a vCPU */
+    MINIVMM_END_TIMEOUT,      /* the deadline of the configuration passed */
+    MINIVMM_END_STOPPED,      /* minivmm_stop, or the escape in the serial input */
+    MINIVMM_END_ERROR,        /* something on the host failed */
+};
+
+/* Exit codes for the command line and for whoever wants the same meaning. */
+enum {
+    MINIVMM_EXIT_OK = 0,
+    MINIVMM_EXIT_STATUS_MAX = 119,
+    MINIVMM_EXIT_PANIC = 120,
+    MINIVMM_EXIT_FAULT = 121,
+    MINIVMM_EXIT_TIMEOUT = 124,
+    MINIVMM_EXIT_ERROR = 125,
+    MINIVMM_EXIT_SIGNAL = 128, /* + the number of the signal that stopped the VM */
+};
+
+struct minivmm_verdict {
+    enum minivmm_end end;
+    int exit_code;
+    uint32_t status; /* MINIVMM_END_STATUS: the 32 bits the guest wrote */
+    char text[400];  /* the verdict in words: one line without a newline */
+};
+
+/* A write of the guest to port 0x80. */
+struct minivmm_post_code {
+    uint64_t time_ns; /* CLOCK_MONOTONIC */
+    uint8_t code;
+};
+
+/* Moments of a VM's life, CLOCK_MONOTONIC in nanoseconds; 0 where it has not come yet. */
+struct minivmm_times {
+    uint64_t create; /* minivmm_create was entered */
+    uint64_t start;  /* minivmm_start was entered: the next thing is the first KVM_RUN */
+    uint64_t end;    /* the reason for the verdict arose */
+};
+
+struct minivmm;
+
+/*
+ * Build a VM: check the configuration, load the kernel, open /dev/kvm, create vCPUs and threads.
+ * No guest instruction runs yet. On success *vm is the caller's to destroy; on failure it is NULL.
+ */
+int minivmm_create(const struct minivmm_config *config, struct minivmm **vm,
+                   struct minivmm_error *err);
+
+/* Let the vCPUs run; returns at once. -EALREADY when the VM was started before. */
+int minivmm_start(struct minivmm *vm);
+
+/*
+ * End the VM from outside with exit code MINIVMM_EXIT_SIGNAL + signal; a VM that has ended keeps
+ * its first verdict. `signal` is a signal number that tells who asked, SIGINT for a person.
+ */
+void minivmm_stop(struct minivmm *vm, int signal);
+
+/* A descriptor that polls readable once the VM has ended. Owned by the VM. */
+int minivmm_end_fd(const struct minivmm *vm);
+
+/*
+ * Wait until the VM has ended and nothing of it runs any more; everything its serial port wrote has
+ * then gone out, or the verdict says what did not. May be called again. -EINVAL before start.
+ */
+int minivmm_wait(struct minivmm *vm, struct minivmm_verdict *verdict);
+
+/* After minivmm_wait: registers and last exits of every vCPU, for a person. */
+void minivmm_print_vcpus(const struct minivmm *vm, FILE *out);
+
+/* After minivmm_wait: how often the vCPUs left the guest, by reason. */
+void minivmm_print_exits(const struct minivmm *vm, FILE *out);
+
+/* After minivmm_wait: the first writes to port 0x80, at most `max`; returns how many were stored.
+ */
+size_t minivmm_post_codes(const struct minivmm *vm, struct minivmm_post_code *codes, size_t max);
+
+void minivmm_times(const struct minivmm *vm, struct minivmm_times *times);
+
+/* Stop the VM if it runs, and release everything. NULL is allowed. */
+void minivmm_destroy(struct minivmm *vm);
+
+/*
+ * Load everything as create would, without KVM and without running anything, and print the memory
+ * map, e820, tables, interrupt lines and command line that the guest would see.
+ */
+int minivmm_explain(const struct minivmm_config *config, FILE *out, struct minivmm_error *err);
+
+#endif

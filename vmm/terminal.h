@@ -1,0 +1,17 @@
+/*
+ * The terminal of the command line: raw while the guest has it, restored whatever happens.
+ * One terminal a process, because signals are a process's. For main.c, not part of the library.
+ */
+#ifndef VMM_TERMINAL_H
+#define VMM_TERMINAL_H
+
+/*
+ * Hand the terminal on `fd` to the guest: every key goes to it. Nothing happens when `fd` is no
+ * terminal or minivmm is in its background. From here on, crashes of our own restore it first.
+ */
+void terminal_enter(int fd);
+
+/* Give it back as it was. Harmless when it was never taken; may be called in a signal handler. */
+void terminal_leave(void);
+
+#endif
