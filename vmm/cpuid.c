@@ -17,6 +17,8 @@ enum {
 #define LEAF_AMD_TOPOLOGY 0x8000001eu
 
 #define FEATURE_ECX_TSC_DEADLINE (1u << 24)
+/* Says that there is a hypervisor at all; KVM leaves it to us, and guests look for KVM only with it. */
+#define FEATURE_ECX_HYPERVISOR   (1u << 31)
 #define FEATURE_EDX_HTT          (1u << 28)
 
 #define LEVEL_SMT  1u
@@ -103,6 +105,7 @@ static void adapt_entry(struct kvm_cpuid_entry2 *entry, const struct cpuid_facts
     switch (entry->function) {
     case LEAF_FEATURES:
         entry->ebx = (entry->ebx & 0xff00ffffu) | cpus << 16;
+        entry->ecx |= FEATURE_ECX_HYPERVISOR;
         if (facts->tsc_deadline)
             entry->ecx |= FEATURE_ECX_TSC_DEADLINE;
         entry->edx &= ~FEATURE_EDX_HTT;
