@@ -79,6 +79,18 @@ static int write_platform(const struct guest_mem *mem, const struct boot_config 
     return rc;
 }
 
+/*
+ * Linux restarts a hardware-reduced machine by way of EFI, or without EFI by a jump to the BIOS's
+ * entry in real mode, unless reboot= on the command line says otherwise. There is no BIOS, so the
+ * entry is code that resets: mov $0xfe, %al; out %al, $0x64; hlt; jmp to the hlt.
+ */
+static void write_reset_vector(const struct guest_mem *mem, struct boot_result *result)
+{
+    static const uint8_t code[] = {0xb0, 0xfe, 0xe6, LAYOUT_PORT_I8042_CMD, 0xf4, 0xeb, 0xfd};
+    memcpy(guest_mem_at(mem, LAYOUT_RESET_VECTOR, sizeof(code)), code, sizeof(code));
+    boot_result_add_table(result, "reset vector", LAYOUT_RESET_VECTOR, sizeof(code));
+}
+
 int boot_load(const struct guest_mem *mem, const struct boot_config *config,
               struct boot_result *result, struct minivmm_error *err)
 {
@@ -103,8 +115,10 @@ int boot_load(const struct guest_mem *mem, const struct boot_config *config,
         rc = write_platform(mem, config, &input, &dtb, result, err);
     if (rc == 0)
         rc = boot_params_write(mem, &input, result, err);
-    if (rc == 0)
+    if (rc == 0) {
+        write_reset_vector(mem, result);
         boot_entry_write(mem, kernel.entry, &result->entry);
+    }
     free(dtb);
     if (rc < 0)
         boot_result_finish(result);

@@ -12,7 +12,7 @@
 #include "vmm/guest_mem.h"
 
 #define BOOT_E820_MAX   8
-#define BOOT_TABLES_MAX 8
+#define BOOT_TABLES_MAX 16
 
 struct boot_config {
     const char *kernel;  /* path */

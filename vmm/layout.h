@@ -10,6 +10,7 @@
  *               | reserved: MP table   |  only with --platform cmdline
  *   0x000a_0000 |    hole              |  what a PC keeps for VGA and option ROMs
  *   0x000e_0000 |    ACPI tables       |  only with --platform acpi
+ *   0x000f_fff0 |    reset vector      |  a few instructions that pull the reset line
  *   0x0010_0000 +----------------------+
  *               | RAM                  |  the kernel where its header wants it (0x0100_0000),
  *               |                      |  the initrd at the end of this RAM
@@ -46,7 +47,8 @@
 #define LAYOUT_MP_TABLE     0x98000u
 #define LAYOUT_MP_TABLE_END 0xa0000u
 #define LAYOUT_ACPI         0xe0000u
-#define LAYOUT_ACPI_END     0x100000u
+#define LAYOUT_ACPI_END     0xff000u
+#define LAYOUT_RESET_VECTOR 0xffff0u  /* F000:FFF0, where a PC's firmware starts */
 #define LAYOUT_HIGH_MEMORY  0x100000u /* 1 MiB: where kernels may start */
 
 /* RAM goes round the hole below 4 GiB. */

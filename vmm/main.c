@@ -98,7 +98,7 @@ static int run(const struct options *options)
     minivmm_wait(vm, &verdict);
     terminal_leave();
 
-    if (verdict.exit_code == MINIVMM_EXIT_FAULT)
+    if (verdict.exit_code == MINIVMM_EXIT_FAULT || verdict.exit_code == MINIVMM_EXIT_TIMEOUT)
         minivmm_print_vcpus(vm, stderr);
     if (options->stats)
         print_stats(vm);
