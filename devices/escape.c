@@ -14,6 +14,7 @@ size_t escape_filter(struct escape *escape, const uint8_t *in, size_t length, ui
         }
         if (escape->pending && (in[i] == 'x' || in[i] == 'X')) {
             *leave = true;
+            escape->pending = false;
             break;
         }
         if (escape->pending && in[i] != CTRL_A)

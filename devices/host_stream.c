@@ -22,6 +22,10 @@ static int own_descriptor(int fd, int access, bool *nonblocking)
     struct stat st;
     if (fstat(fd, &st) < 0)
         return -errno;
+    /* First of all: the end of a pipe that was not given could be opened as well. */
+    int mode = fcntl(fd, F_GETFL) & O_ACCMODE;
+    if (mode != O_RDWR && mode != access)
+        return -EBADF;
     if (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)) {
         char path[32];
         snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
@@ -34,14 +38,7 @@ static int own_descriptor(int fd, int access, bool *nonblocking)
     /* A regular file never blocks for long; for the rest every transfer is preceded by poll. */
     *nonblocking = S_ISREG(st.st_mode);
     int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    if (own < 0)
-        return -errno;
-    int mode = fcntl(own, F_GETFL) & O_ACCMODE;
-    if (mode != O_RDWR && mode != access) {
-        close(own);
-        return -EBADF;
-    }
-    return own;
+    return own < 0 ? -errno : own;
 }
 
 /* Would a transfer block now? */
@@ -77,11 +74,17 @@ static void flush(struct host_stream *stream)
     }
 }
 
+/* Room for output, as long as it has not failed. With the lock held. */
+static size_t room_left(const struct host_stream *stream)
+{
+    return stream->out_error ? 0 : HOST_STREAM_BUFFER - (stream->tail - stream->head);
+}
+
 /* Is there something the device has to hear? With the lock held. */
 static bool news(const struct host_stream *stream)
 {
     return (stream->out_error && !stream->error_told) ||
-           (stream->was_full && stream->tail - stream->head < HOST_STREAM_BUFFER);
+           (stream->was_low && room_left(stream) >= HOST_STREAM_LOW_ROOM);
 }
 
 /* Flush, and tell the device what came of it. On the loop's thread, without the lock held. */
@@ -90,9 +93,9 @@ static void flush_and_tell(struct host_stream *stream)
     pthread_mutex_lock(&stream->lock);
     flush(stream);
     int error = stream->error_told ? 0 : stream->out_error;
-    bool room = news(stream) && stream->was_full;
+    bool room = stream->was_low && room_left(stream) >= HOST_STREAM_LOW_ROOM;
     stream->error_told |= error != 0;
-    stream->was_full &= !room;
+    stream->was_low &= !room;
     pthread_mutex_unlock(&stream->lock);
 
     if (error)
@@ -124,7 +127,7 @@ static bool append(struct host_stream *stream, const uint8_t *data, size_t lengt
         stream->buffer[stream->tail++ % HOST_STREAM_BUFFER] = data[i];
         line |= data[i] == '\n';
     }
-    stream->was_full |= stream->tail - stream->head == HOST_STREAM_BUFFER;
+    stream->was_low |= room_left(stream) < HOST_STREAM_LOW_ROOM;
     return line;
 }
 
@@ -134,9 +137,7 @@ size_t host_stream_write(struct host_stream *stream, const uint8_t *data, size_t
         return length;
 
     pthread_mutex_lock(&stream->lock);
-    size_t space = HOST_STREAM_BUFFER - (stream->tail - stream->head);
-    if (stream->out_error)
-        space = 0;
+    size_t space = room_left(stream);
     size_t taken = length < space ? length : space;
     if (append(stream, data, taken))
         flush(stream);
@@ -155,7 +156,7 @@ size_t host_stream_space(struct host_stream *stream)
     if (stream->out_fd < 0)
         return HOST_STREAM_BUFFER;
     pthread_mutex_lock(&stream->lock);
-    size_t space = stream->out_error ? 0 : HOST_STREAM_BUFFER - (stream->tail - stream->head);
+    size_t space = room_left(stream);
     pthread_mutex_unlock(&stream->lock);
     return space;
 }
@@ -268,7 +269,7 @@ int host_stream_init(struct host_stream *stream, struct event_loop *loop, int in
     stream->in_fd = stream->out_fd = -1;
     stream->in_source.fd = stream->out_source.fd = -1;
     stream->flush_timer.source.fd = stream->pump_timer.source.fd = -1;
-    stream->flush_set = stream->was_full = stream->error_told = stream->in_ready = false;
+    stream->flush_set = stream->was_low = stream->error_told = stream->in_ready = false;
     stream->out_error = 0;
     pthread_mutex_init(&stream->lock, NULL);
 

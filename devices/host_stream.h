@@ -16,12 +16,14 @@
 #include "vmm/event_loop.h"
 
 #define HOST_STREAM_BUFFER 65536u /* bytes of output; a power of two */
+/* With less room than this left, a device is told as soon as there is this much again. */
+#define HOST_STREAM_LOW_ROOM 256u
 
 /* What the device at the other end does, all of it on the loop's thread. */
 struct host_stream_ops {
     size_t (*room)(void *dev);                                    /* bytes of input it would take */
     void (*input)(void *dev, const uint8_t *data, size_t length); /* never more than its room */
-    void (*writable)(void *dev);          /* there is room for output again */
+    void (*writable)(void *dev);          /* HOST_STREAM_LOW_ROOM or more after less than that */
     void (*failed)(void *dev, int error); /* the output failed for good, errno; called once */
 };
 
@@ -36,7 +38,7 @@ struct host_stream {
     int out_fd;          /* our own, non-blocking where that is possible; -1: discard */
     bool out_nonblocking;
     bool flush_set;  /* the flush timer runs */
-    bool was_full;   /* the device waits for `writable` */
+    bool was_low;    /* room ran low: the device waits for `writable` */
     int out_error;   /* errno that ended the output; nothing is taken any more */
     bool error_told; /* the device has heard of it */
     struct event_source out_source;

@@ -6,6 +6,10 @@
 /* Modem lines of a cable that is plugged in: carrier, data set ready, clear to send. */
 #define MODEM_PRESENT (UART_MSR_DCD | UART_MSR_DSR | UART_MSR_CTS)
 
+/* What a driver may send when it finds the transmitter empty. */
+#define TX_FIFO_SIZE 16u
+_Static_assert(TX_FIFO_SIZE <= HOST_STREAM_LOW_ROOM, "the stream tells when there is room again");
+
 /* Bits 6 and 7 of IIR, set while the FIFOs of a 16550A are on; linux/serial_reg.h has no name. */
 #define IIR_FIFO_ENABLED 0xc0
 
@@ -50,6 +54,11 @@ static uint8_t modem_status(const struct serial *serial)
                      ((serial->mcr & UART_MCR_OUT2) ? UART_MSR_DCD : 0));
 }
 
+static bool transmitter_full(struct serial *serial)
+{
+    return host_stream_space(&serial->stream) < TX_FIFO_SIZE;
+}
+
 /* A byte leaves through the transmitter. With the lock held. */
 static void transmit(struct serial *serial, uint8_t byte)
 {
@@ -58,7 +67,7 @@ static void transmit(struct serial *serial, uint8_t byte)
     else if (host_stream_write(&serial->stream, &byte, 1) == 0)
         serial->lost++;
     else
-        serial->tx_full = host_stream_space(&serial->stream) == 0;
+        serial->tx_full = transmitter_full(serial);
     serial->thr_event = !serial->tx_full;
 }
 
@@ -206,8 +215,8 @@ static void stream_writable(void *dev)
 {
     struct serial *serial = dev;
     pthread_mutex_lock(&serial->lock);
-    serial->tx_full = false;
-    serial->thr_event = true;
+    serial->tx_full = transmitter_full(serial); /* a vCPU may have written meanwhile */
+    serial->thr_event = !serial->tx_full;
     update_irq(serial);
     pthread_mutex_unlock(&serial->lock);
 }

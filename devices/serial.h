@@ -2,8 +2,9 @@
  * A 16550A UART: COM1 of a PC. Register layout and bits: linux/serial_reg.h.
  *
  * Bytes move at once, at whatever speed is set. The transmitter is busy (LSR without THRE) only
- * while the host's reader is behind by a whole buffer: a driver that waits for it loses nothing.
- * One interrupt line, edge-triggered: an eventfd is signalled when the first condition arises.
+ * while the host's reader is behind by a whole buffer: a driver that waits for it and then fills
+ * the FIFO loses nothing. One interrupt line, edge-triggered: an eventfd is signalled when the
+ * first condition arises.
  */
 #ifndef DEVICES_SERIAL_H
 #define DEVICES_SERIAL_H
@@ -21,7 +22,7 @@ struct serial {
     uint8_t ier, lcr, mcr, fcr, scr, dll, dlm;
     uint8_t rx[SERIAL_RX_SIZE];
     unsigned rx_head, rx_tail; /* free-running */
-    bool tx_full;              /* the stream took the last byte it had room for */
+    bool tx_full;              /* the stream has no room for a whole FIFO */
     bool thr_event;            /* transmitter empty, not yet reported through IIR */
     bool irq_high;
     int irq_fd;    /* eventfd of the line; not owned */
