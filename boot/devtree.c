@@ -1,7 +1,8 @@
 /*
  * Devicetree Specification 0.4, and the bindings that arch/x86/kernel/devicetree.c of Linux reads:
  * x86/ce4100.txt for CPUs, local APIC and I/O APIC, virtio/mmio.yaml for the slots, and
- * power/reset/syscon-{reboot,poweroff}.yaml for the power registers.
+ * power/reset/syscon-{reboot,poweroff}.yaml for the power registers. Linux powers off through them;
+ * on x86 it restarts through port 0x64 all the same.
  */
 #include "boot/devtree.h"
 
@@ -18,6 +19,7 @@
 #define EDGE_RISING 3
 /* First address cell of an ISA bus: the address is an I/O port. */
 #define ISA_PORT   1
+#define ISA_PORTS  0x10000
 #define UART_CLOCK 1843200
 
 /* Writer with a sticky error: the first failure of libfdt is kept, the rest does nothing. */
@@ -121,12 +123,14 @@ static void write_apics(struct writer *w)
 static void write_serial(struct writer *w, const struct platform_fact *fact)
 {
     const uint32_t address[] = {ISA_PORT, (uint32_t)fact->base, (uint32_t)fact->len};
+    /* Ports keep their numbers. Not left empty, which means the same only for equal cell counts. */
+    const uint32_t ranges[] = {ISA_PORT, 0, 0, ISA_PORTS};
 
-    begin(w, "isa");
+    begin_at(w, "isa", 0);
     text(w, "compatible", "isa");
     cell(w, "#address-cells", 2);
     cell(w, "#size-cells", 1);
-    flag(w, "ranges");
+    cells(w, "ranges", ranges, 4);
     char name[32];
     snprintf(name, sizeof(name), "serial@i%llx", (unsigned long long)fact->base);
     begin(w, name);
