@@ -3,6 +3,8 @@
 #include <linux/serial_reg.h>
 #include <sys/eventfd.h>
 
+#include "vmm/clock.h"
+
 /* Modem lines of a cable that is plugged in: carrier, data set ready, clear to send. */
 #define MODEM_PRESENT (UART_MSR_DCD | UART_MSR_DSR | UART_MSR_CTS)
 
@@ -13,9 +15,27 @@ _Static_assert(TX_FIFO_SIZE <= HOST_STREAM_LOW_ROOM, "the stream tells when ther
 /* Bits 6 and 7 of IIR, set while the FIFOs of a 16550A are on; linux/serial_reg.h has no name. */
 #define IIR_FIFO_ENABLED 0xc0
 
+/* A guest that has taken no input for so long is deaf. */
+#define DEAF_NS NS_PER_SECOND
+
 static unsigned rx_count(const struct serial *serial)
 {
     return serial->rx_tail - serial->rx_head;
+}
+
+/*
+ * Host input is shown once a driver listens: it has the receive interrupt on, or asks for the line
+ * status again and again and nothing else. Opening a port clears the receiver, and what was typed
+ * or piped before would be lost in it.
+ */
+#define LISTENING_POLLS 16u
+
+/* The bytes that the guest sees in the receiver. */
+static unsigned rx_shown(const struct serial *serial)
+{
+    bool shown = (serial->ier & UART_IER_RDI) || serial->polls >= LISTENING_POLLS ||
+                 (serial->mcr & UART_MCR_LOOP);
+    return shown ? rx_count(serial) : 0;
 }
 
 static void rx_push(struct serial *serial, uint8_t byte)
@@ -27,7 +47,7 @@ static void rx_push(struct serial *serial, uint8_t byte)
 /* The interrupt condition of the highest priority, as IIR reports it. */
 static uint8_t interrupt_id(const struct serial *serial)
 {
-    if ((serial->ier & UART_IER_RDI) && rx_count(serial) > 0)
+    if ((serial->ier & UART_IER_RDI) && rx_shown(serial) > 0)
         return UART_IIR_RDI;
     if ((serial->ier & UART_IER_THRI) && serial->thr_event)
         return UART_IIR_THRI;
@@ -71,7 +91,7 @@ static void transmit(struct serial *serial, uint8_t byte)
     serial->thr_event = !serial->tx_full;
 }
 
-static uint8_t read_register(struct serial *serial, uint64_t offset, bool *rx_freed)
+static uint8_t read_register(struct serial *serial, uint64_t offset)
 {
     bool dlab = serial->lcr & UART_LCR_DLAB;
     uint8_t value;
@@ -80,11 +100,10 @@ static uint8_t read_register(struct serial *serial, uint64_t offset, bool *rx_fr
     case UART_RX:
         if (dlab)
             return serial->dll;
-        if (rx_count(serial) == 0)
+        if (rx_shown(serial) == 0)
             return 0;
-        value = serial->rx[serial->rx_head++ % SERIAL_RX_SIZE];
-        *rx_freed = rx_count(serial) == 0;
-        return value;
+        serial->taken_ns = clock_now_ns();
+        return serial->rx[serial->rx_head++ % SERIAL_RX_SIZE];
     case UART_IER:
         return dlab ? serial->dlm : serial->ier;
     case UART_IIR:
@@ -97,7 +116,7 @@ static uint8_t read_register(struct serial *serial, uint64_t offset, bool *rx_fr
     case UART_MCR:
         return serial->mcr;
     case UART_LSR:
-        return (uint8_t)((rx_count(serial) > 0 ? UART_LSR_DR : 0) |
+        return (uint8_t)((rx_shown(serial) > 0 ? UART_LSR_DR : 0) |
                          (serial->tx_full ? 0 : UART_LSR_THRE | UART_LSR_TEMT));
     case UART_MSR:
         return modem_status(serial);
@@ -106,7 +125,7 @@ static uint8_t read_register(struct serial *serial, uint64_t offset, bool *rx_fr
     }
 }
 
-static void write_register(struct serial *serial, uint64_t offset, uint8_t value, bool *rx_freed)
+static void write_register(struct serial *serial, uint64_t offset, uint8_t value)
 {
     bool dlab = serial->lcr & UART_LCR_DLAB;
 
@@ -129,10 +148,8 @@ static void write_register(struct serial *serial, uint64_t offset, uint8_t value
         break;
     case UART_FCR:
         serial->fcr = value;
-        if (value & UART_FCR_CLEAR_RCVR) {
-            *rx_freed = rx_count(serial) > 0;
-            serial->rx_head = serial->rx_tail;
-        }
+        if (value & UART_FCR_CLEAR_RCVR)
+            serial->rx_head += rx_shown(serial);
         break;
     case UART_LCR:
         serial->lcr = value;
@@ -149,18 +166,35 @@ static void write_register(struct serial *serial, uint64_t offset, uint8_t value
     }
 }
 
+/*
+ * Bring interrupt line and count of polls up to date; returns whether input that had to wait can
+ * come now. With the lock held.
+ */
+static bool after_access(struct serial *serial, uint64_t offset, bool write)
+{
+    bool poll = !write && offset == UART_LSR;
+    bool take = !write && offset == UART_RX;
+    if (!poll && !take)
+        serial->polls = 0;
+    else if (poll && serial->polls < LISTENING_POLLS)
+        serial->polls++;
+    update_irq(serial);
+    bool resume = serial->input_waits && rx_count(serial) == 0;
+    serial->input_waits &= !resume;
+    return resume;
+}
+
 static uint64_t serial_read(void *dev, uint64_t offset, unsigned size)
 {
     struct serial *serial = dev;
-    bool rx_freed = false;
 
     if (size != 1)
         return UINT64_MAX; /* the chip sits on an 8-bit bus */
     pthread_mutex_lock(&serial->lock);
-    uint8_t value = read_register(serial, offset, &rx_freed);
-    update_irq(serial);
+    uint8_t value = read_register(serial, offset);
+    bool resume = after_access(serial, offset, false);
     pthread_mutex_unlock(&serial->lock);
-    if (rx_freed)
+    if (resume)
         host_stream_resume_input(&serial->stream);
     return value;
 }
@@ -168,28 +202,37 @@ static uint64_t serial_read(void *dev, uint64_t offset, unsigned size)
 static void serial_write(void *dev, uint64_t offset, unsigned size, uint64_t value)
 {
     struct serial *serial = dev;
-    bool rx_freed = false;
 
     if (size != 1)
         return;
     pthread_mutex_lock(&serial->lock);
-    write_register(serial, offset, (uint8_t)value, &rx_freed);
-    update_irq(serial);
+    write_register(serial, offset, (uint8_t)value);
+    bool resume = after_access(serial, offset, true);
     pthread_mutex_unlock(&serial->lock);
-    if (rx_freed)
+    if (resume)
         host_stream_resume_input(&serial->stream);
 }
 
 const struct bus_ops serial_bus_ops = {.read = serial_read, .write = serial_write};
 
-/* One byte of room is kept back for the Ctrl-A that the escape filter may hold. */
+/*
+ * One byte of room is kept back for the Ctrl-A that the escape filter may hold. Keys for a guest
+ * that has stopped taking them are dropped: the escape among them must be seen.
+ */
 static size_t stream_room(void *dev)
 {
     struct serial *serial = dev;
     pthread_mutex_lock(&serial->lock);
     size_t room = SERIAL_RX_SIZE - rx_count(serial);
+    room -= room > 0;
+    if (room == 0 && !serial->input_waits) {
+        serial->input_waits = true;
+        serial->taken_ns = clock_now_ns();
+    } else if (room == 0 && serial->escape_on && clock_now_ns() - serial->taken_ns > DEAF_NS) {
+        room = SERIAL_RX_SIZE;
+    }
     pthread_mutex_unlock(&serial->lock);
-    return room > 0 ? room - 1 : 0;
+    return room;
 }
 
 static void stream_input(void *dev, const uint8_t *data, size_t length)
@@ -239,7 +282,9 @@ int serial_init(struct serial *serial, struct event_loop *loop, int in_fd, int o
     serial->ier = serial->lcr = serial->mcr = serial->fcr = serial->scr = serial->dlm = 0;
     serial->dll = 12; /* 9600 baud, as firmware leaves it */
     serial->rx_head = serial->rx_tail = 0;
-    serial->tx_full = serial->thr_event = serial->irq_high = false;
+    serial->tx_full = serial->thr_event = serial->irq_high = serial->input_waits = false;
+    serial->polls = 0;
+    serial->taken_ns = 0;
     serial->irq_fd = irq_fd;
     serial->lost = 0;
     serial->escape_on = escape;

@@ -22,6 +22,9 @@ struct serial {
     uint8_t ier, lcr, mcr, fcr, scr, dll, dlm;
     uint8_t rx[SERIAL_RX_SIZE];
     unsigned rx_head, rx_tail; /* free-running */
+    unsigned polls;            /* reads of LSR since an access that is not a poll */
+    bool input_waits;          /* the stream may have input that waits for room */
+    uint64_t taken_ns;         /* when the guest last took a byte, or input began to wait */
     bool tx_full;              /* the stream has no room for a whole FIFO */
     bool thr_event;            /* transmitter empty, not yet reported through IIR */
     bool irq_high;

@@ -17,9 +17,10 @@ enum {
 #define LEAF_AMD_TOPOLOGY 0x8000001eu
 
 #define FEATURE_ECX_TSC_DEADLINE (1u << 24)
-/* Says that there is a hypervisor at all; KVM leaves it to us, and guests look for KVM only with it. */
-#define FEATURE_ECX_HYPERVISOR   (1u << 31)
-#define FEATURE_EDX_HTT          (1u << 28)
+/* Says that there is a hypervisor at all; KVM leaves it to us, and guests look for KVM only with
+ * it. */
+#define FEATURE_ECX_HYPERVISOR (1u << 31)
+#define FEATURE_EDX_HTT        (1u << 28)
 
 #define LEVEL_SMT  1u
 #define LEVEL_CORE 2u

@@ -7,6 +7,8 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "vmm/clock.h"
+
 static void drain_wake(struct event_source *source, uint32_t events)
 {
     (void)events;
@@ -116,7 +118,7 @@ void event_timer_finish(struct event_timer *timer)
 
 void event_timer_set(struct event_timer *timer, uint64_t ns)
 {
-    struct itimerspec when = {
-        .it_value = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)}};
+    struct itimerspec when = {.it_value = {.tv_sec = (time_t)(ns / NS_PER_SECOND),
+                                           .tv_nsec = (long)(ns % NS_PER_SECOND)}};
     timerfd_settime(timer->source.fd, 0, &when, NULL);
 }

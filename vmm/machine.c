@@ -8,20 +8,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "devices/ioapic.h"
 #include "devices/platform_regs.h"
 #include "devices/serial.h"
 #include "vmm/arch_x86.h"
+#include "vmm/clock.h"
 #include "vmm/event_loop.h"
 #include "vmm/guest_load.h"
 #include "vmm/vcpu.h"
 
 #define THREAD_STACK   (256u * 1024)
 #define POST_CODES_MAX 64u
-#define NS_PER_SECOND  1000000000ull
 /* After a report of a panic: time for the guest to finish printing, and to restart by itself. */
 #define PANIC_GRACE_NS (2 * NS_PER_SECOND)
 
@@ -60,13 +59,6 @@ struct minivmm {
     struct minivmm_post_code post[POST_CODES_MAX];
     unsigned post_count;
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * NS_PER_SECOND + (uint64_t)ts.tv_nsec;
-}
 
 /* ---- verdict ------------------------------------------------------------------------------- */
 
@@ -116,7 +108,7 @@ __attribute__((format(printf, 4, 5))) static void end_vm(struct minivmm *vm, enu
         vm->verdict.end = end;
         vm->verdict.status = end == MINIVMM_END_STATUS ? status : 0;
         vm->verdict.exit_code = exit_code_of(end, status);
-        vm->times.end = now_ns();
+        vm->times.end = clock_now_ns();
         vm->ended = true;
         vm->gate = GATE_CLOSED;
         pthread_cond_broadcast(&vm->changed);
@@ -151,7 +143,8 @@ static void add_post_code(struct minivmm *vm, uint8_t code)
 {
     pthread_mutex_lock(&vm->lock);
     if (vm->post_count < POST_CODES_MAX)
-        vm->post[vm->post_count++] = (struct minivmm_post_code){.time_ns = now_ns(), .code = code};
+        vm->post[vm->post_count++] =
+            (struct minivmm_post_code){.time_ns = clock_now_ns(), .code = code};
     pthread_mutex_unlock(&vm->lock);
 }
 
@@ -386,7 +379,7 @@ static struct minivmm *allocate(const struct minivmm_config *config)
     struct minivmm *vm = calloc(1, sizeof(*vm));
     if (!vm)
         return NULL;
-    vm->times.create = now_ns();
+    vm->times.create = clock_now_ns();
     vm->config = *config;
     vm->config.kernel = vm->config.initrd = vm->config.cmdline = NULL; /* the caller's */
     vm->kvm.fd = vm->kvm.vm_fd = -1;
@@ -452,7 +445,7 @@ int minivmm_start(struct minivmm *vm)
     pthread_mutex_lock(&vm->lock);
     int rc = vm->times.start ? -EALREADY : 0;
     if (rc == 0) {
-        vm->times.start = now_ns();
+        vm->times.start = clock_now_ns();
         if (vm->gate == GATE_PARKED)
             vm->gate = GATE_OPEN;
         pthread_cond_broadcast(&vm->changed);

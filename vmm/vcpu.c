@@ -8,8 +8,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define KERNEL_SIGSET_SIZE 8 /* bytes of a signal set at the system call, unlike sizeof(sigset_t)  \
-                              */
+#define KERNEL_SIGSET_SIZE                                                                         \
+    8 /* bytes of a signal set at the system call, unlike sizeof(sigset_t)                         \
+       */
 
 /* Let KVM_RUN, and nothing else on this thread, be interrupted by the kick. */
 static int set_signal_mask(int fd)
