@@ -94,7 +94,10 @@ int bzimage_load(const struct image_file *file, const uint8_t first[IMAGE_PROBE_
     uint64_t size = (uint64_t)header.syssize * 16;
     uint64_t signed_end = signature_end(first);
     uint64_t file_needs = setup + size > signed_end ? setup + size : signed_end;
-    if (size <= ENTRY_64 || file->size < file_needs)
+    if (size <= ENTRY_64)
+        return error_set(err, -ENOEXEC, "kernel %s: damaged header: %llu bytes of code", file->path,
+                         (unsigned long long)size);
+    if (file->size < file_needs)
         return error_set(err, -ENODATA,
                          "kernel %s: truncated: the file has %llu bytes, its header promises %llu",
                          file->path, (unsigned long long)file->size,

@@ -50,6 +50,7 @@ int cmdline_compose(const struct boot_config *config, uint32_t max, char **line,
     const char *user = config->cmdline ? config->cmdline : "";
     size_t length;
 
+    *line = NULL;
     if (has_control_character(user))
         return error_set(err, -EINVAL, "command line: it contains a control character");
     FILE *out = open_memstream(line, &length);
@@ -62,12 +63,14 @@ int cmdline_compose(const struct boot_config *config, uint32_t max, char **line,
         fprintf(out, " %s", user);
     if (fclose(out) != 0) {
         free(*line);
+        *line = NULL;
         return error_set(err, -ENOMEM, "command line: %s", strerror(ENOMEM));
     }
     if (**line == ' ') /* the first word of all brought its separator along */
         memmove(*line, *line + 1, length--);
     if (length > max) {
         free(*line);
+        *line = NULL;
         return error_set(err, -E2BIG,
                          "command line: %zu characters, of them %zu yours; this kernel takes %u",
                          length, strlen(user), max);

@@ -8,8 +8,9 @@
 #include "boot/boot.h"
 
 /*
- * Compose the line for a kernel that takes `max` characters. *line is malloc'ed. -E2BIG with the
- * lengths when it is too long, -EINVAL for a control character in the user's words.
+ * Compose the line for a kernel that takes `max` characters. *line is malloc'ed, NULL on
+ * failure. -E2BIG with the lengths when it is too long, -EINVAL for a control character in the
+ * user's words.
  */
 int cmdline_compose(const struct boot_config *config, uint32_t max, char **line,
                     struct minivmm_error *err);

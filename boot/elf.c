@@ -33,19 +33,19 @@ static const char *unsuitable(const Elf64_Ehdr *header)
     return NULL;
 }
 
-/* Past the last byte that the headers speak of; 0 on overflow. */
+/* Past the last byte that the headers speak of; UINT64_MAX on overflow. */
 static uint64_t file_end(const Elf64_Ehdr *header, const Elf64_Phdr *segments)
 {
     uint64_t end, last = 0;
     uint64_t sections = (uint64_t)header->e_shentsize * header->e_shnum;
 
     if (!checked_add(header->e_shoff, sections, &end))
-        return 0;
+        return UINT64_MAX;
     if (sections > 0)
         last = end;
     for (unsigned i = 0; i < header->e_phnum; i++) {
         if (!checked_add(segments[i].p_offset, segments[i].p_filesz, &end))
-            return 0;
+            return UINT64_MAX;
         if (segments[i].p_type == PT_LOAD && end > last)
             last = end;
     }
@@ -58,7 +58,7 @@ static int load_segment(const struct image_file *file, const Elf64_Phdr *segment
 {
     uint64_t start = segment->p_paddr, end;
 
-    if (segment->p_memsz == 0)
+    if (segment->p_memsz == 0 && segment->p_filesz == 0)
         return 0;
     if (segment->p_filesz > segment->p_memsz || !checked_add(start, segment->p_memsz, &end) ||
         start < LAYOUT_HIGH_MEMORY)
@@ -111,7 +111,7 @@ int elf_load(const struct image_file *file, const uint8_t first[IMAGE_PROBE_SIZE
     if (rc < 0)
         return rc;
     uint64_t end = file_end(&header, segments);
-    if (end == 0 || file->size < end)
+    if (file->size < end)
         return error_set(err, -ENODATA,
                          "kernel %s: truncated: the file has %llu bytes, its headers promise %llu",
                          file->path, (unsigned long long)file->size, (unsigned long long)end);

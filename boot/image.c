@@ -64,7 +64,7 @@ int image_needs_memory(const struct image_file *file, uint64_t end, const struct
     const uint64_t mib = 1u << 20;
     return error_set(err, -ENOMEM,
                      "%s %s: needs at least %llu MiB of memory below 3 GiB, the guest has %llu MiB",
-                     file->what, file->path, (unsigned long long)((end + mib - 1) / mib),
+                     file->what, file->path, (unsigned long long)(end / mib + (end % mib != 0)),
                      (unsigned long long)(mem->regions[0].size / mib));
 }
 
