@@ -67,9 +67,11 @@ static void flush(struct host_stream *stream)
         ssize_t n = write(stream->out_fd, stream->buffer + start, length);
         if (n > 0)
             stream->head += (unsigned)n;
-        else if (n < 0 && errno == EAGAIN)
+        else if (n == 0)
+            stream->out_error = EIO; /* a driver that takes nothing and says nothing */
+        else if (errno == EAGAIN)
             return;
-        else if (n < 0 && errno != EINTR)
+        else if (errno != EINTR)
             stream->out_error = errno;
     }
 }

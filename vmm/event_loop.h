@@ -63,6 +63,7 @@ struct event_timer {
 
 int event_timer_init(struct event_timer *timer, struct event_loop *loop, void (*expired)(void *arg),
                      void *arg, struct minivmm_error *err);
+/* Once the loop has stopped, or before it runs. */
 void event_timer_finish(struct event_timer *timer);
 
 /* From any thread: expire once, `ns` nanoseconds from now; 0 disarms. */

@@ -11,7 +11,7 @@ static int check(const struct minivmm_config *config, struct minivmm_error *err)
 {
     struct sysinfo host;
 
-    if (!config->kernel)
+    if (!config->kernel || !*config->kernel)
         return error_set(err, -EINVAL, "kernel: none given");
     if (config->cpus < 1 || config->cpus > MINIVMM_CPUS_MAX)
         return error_set(err, -EINVAL, "cpus: %u is not within 1 to %u", config->cpus,
