@@ -5,7 +5,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "vmm/checked.h"
 #include "vmm/layout.h"
 
 #define HUGE_PAGE (2ull << 20)
@@ -63,18 +62,26 @@ void guest_mem_finish(struct guest_mem *mem)
     mem->count = 0;
 }
 
-void *guest_mem_at(const struct guest_mem *mem, uint64_t gpa, uint64_t len)
+void *guest_mem_run(const struct guest_mem *mem, uint64_t gpa, uint64_t *len)
 {
-    if (len == 0)
-        return NULL;
-    for (unsigned i = 0; i < mem->count; i++) {
+    for (unsigned i = 0; i<mem->count && * len> 0; i++) {
         const struct guest_region *region = &mem->regions[i];
-        /* An address below the region wraps to a huge offset, which range_within refuses. */
+        /* An address below the region wraps to a huge offset. */
         uint64_t offset = gpa - region->gpa;
-        if (range_within(offset, len, region->size))
-            return region->host + offset;
+        if (offset >= region->size)
+            continue;
+        if (*len > region->size - offset)
+            *len = region->size - offset;
+        return region->host + offset;
     }
     return NULL;
+}
+
+void *guest_mem_at(const struct guest_mem *mem, uint64_t gpa, uint64_t len)
+{
+    uint64_t run = len;
+    void *host = guest_mem_run(mem, gpa, &run);
+    return run == len ? host : NULL;
 }
 
 uint64_t guest_mem_size(const struct guest_mem *mem)

@@ -1,8 +1,8 @@
 /*
  * Guest memory: regions of guest-physical addresses backed by the process's own memory.
  *
- * The regions are fixed once vCPUs run, so any thread may translate without a lock. There is one
- * translation, guest_mem_at; nothing else turns a guest-physical address into a pointer.
+ * The regions are fixed once vCPUs run, so any thread may translate without a lock. guest_mem_at
+ * and guest_mem_run translate; nothing else turns a guest-physical address into a pointer.
  */
 #ifndef VMM_GUEST_MEM_H
 #define VMM_GUEST_MEM_H
@@ -41,6 +41,12 @@ void guest_mem_finish(struct guest_mem *mem);
  * is answered with NULL: there is nothing to point at.
  */
 void *guest_mem_at(const struct guest_mem *mem, uint64_t gpa, uint64_t len);
+
+/*
+ * The same for a range that may go on in the next region: how far *len goes within one region is
+ * left in *len. NULL when `gpa` is in none, or *len is 0.
+ */
+void *guest_mem_run(const struct guest_mem *mem, uint64_t gpa, uint64_t *len);
 
 /* All regions added up, in bytes. */
 uint64_t guest_mem_size(const struct guest_mem *mem);

@@ -1,0 +1,270 @@
+#include "virtio/virtq.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <linux/virtio_ring.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/checked.h"
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "virtio 1 rings are little-endian");
+
+#define HEAD_WORD_BITS 64u
+
+/*
+ * Copy from shared memory into a local, once: the compiler may not read it again behind our back.
+ * Indirect tables may lie at any address, so that no wider load can be counted on.
+ */
+static void read_once(void *to, const void *from, size_t size)
+{
+    memcpy(to, from, size);
+    __asm__ volatile("" ::: "memory");
+}
+
+int virtq_init(struct virtq *q, unsigned size_max)
+{
+    assert(size_max <= VIRTQ_SIZE_MAX);
+    *q = (struct virtq){0};
+    q->taken = calloc((size_max + HEAD_WORD_BITS - 1) / HEAD_WORD_BITS, sizeof(q->taken[0]));
+    return q->taken ? 0 : -ENOMEM;
+}
+
+void virtq_finish(struct virtq *q)
+{
+    free(q->taken);
+    *q = (struct virtq){0};
+}
+
+static void *area(const struct guest_mem *mem, uint64_t gpa, uint64_t size, unsigned align)
+{
+    return gpa % align ? NULL : guest_mem_at(mem, gpa, size);
+}
+
+int virtq_start(struct virtq *q, const struct guest_mem *mem, const struct virtq_config *config,
+                unsigned size_max, uint16_t next_avail)
+{
+    uint64_t *taken = q->taken;
+    uint32_t size = config->size;
+
+    *q = (struct virtq){.taken = taken, .broken = true};
+    if (size == 0 || size > size_max || (size & (size - 1)))
+        return -EINVAL;
+    /* 2.7: alignment and sizes; both rings end in a word for event indices. */
+    q->desc = area(mem, config->desc, sizeof(q->desc[0]) * (uint64_t)size, VRING_DESC_ALIGN_SIZE);
+    q->avail = area(mem, config->avail, sizeof(*q->avail) + sizeof(uint16_t) * ((uint64_t)size + 1),
+                    VRING_AVAIL_ALIGN_SIZE);
+    q->used =
+        area(mem, config->used,
+             sizeof(*q->used) + sizeof(struct vring_used_elem) * (uint64_t)size + sizeof(uint16_t),
+             VRING_USED_ALIGN_SIZE);
+    if (!q->desc || !q->avail || !q->used)
+        return -EINVAL;
+    memset(taken, 0, (size + HEAD_WORD_BITS - 1) / HEAD_WORD_BITS * sizeof(taken[0]));
+    q->mem = mem;
+    q->config = *config;
+    q->next_avail = q->next_used = q->signalled = next_avail;
+    q->broken = false;
+    return 0;
+}
+
+static int broken(struct virtq *q)
+{
+    q->broken = true;
+    return -EPROTO;
+}
+
+static bool is_taken(const struct virtq *q, uint16_t head)
+{
+    return q->taken[head / HEAD_WORD_BITS] >> head % HEAD_WORD_BITS & 1;
+}
+
+static void set_taken(struct virtq *q, uint16_t head, bool taken)
+{
+    uint64_t bit = 1ull << head % HEAD_WORD_BITS;
+    if (taken)
+        q->taken[head / HEAD_WORD_BITS] |= bit;
+    else
+        q->taken[head / HEAD_WORD_BITS] &= ~bit;
+    q->taken_count += taken ? 1 : -1u;
+}
+
+/* 2.7.10: how many requests wait; above the queue's size when the index is impossible. */
+static uint16_t waiting(const struct virtq *q)
+{
+    /* The acquire makes the ring entries and descriptors behind the index visible. */
+    return (uint16_t)(__atomic_load_n(&q->avail->idx, __ATOMIC_ACQUIRE) - q->next_avail);
+}
+
+/*
+ * Add a buffer to the chain; what two adjacent regions hold together becomes two pieces. False when
+ * it is not all in RAM, on the wrong side, or too much.
+ */
+static bool add_buffer(const struct virtq *q, struct virtq_chain *chain, uint64_t gpa,
+                       uint32_t length, bool write)
+{
+    struct virtq_span *span = write ? &chain->wr : &chain->rd;
+
+    if (!write && chain->wr.count > 0)
+        return false; /* 2.7.4.2: readable parts come first */
+    span->length += length;
+    if (chain->rd.length + chain->wr.length > UINT32_MAX)
+        return false;
+    while (length > 0) {
+        uint64_t run = length;
+        void *host = guest_mem_run(q->mem, gpa, &run);
+        if (!host || chain->rd.count + chain->wr.count == chain->capacity)
+            return false;
+        chain->iov[chain->rd.count + chain->wr.count] =
+            (struct iovec){.iov_base = host, .iov_len = run};
+        span->count++;
+        gpa += run;
+        length -= (uint32_t)run;
+    }
+    return true;
+}
+
+/* A table of descriptors: the queue's own, or an indirect one. */
+struct table {
+    const uint8_t *entries; /* of struct vring_desc; an indirect table need not be aligned */
+    uint32_t size;
+    bool indirect;
+};
+
+/* 2.7.5.3: go on in the indirect table that `desc` refers to. */
+static bool enter_indirect(const struct virtq *q, const struct vring_desc *desc,
+                           struct table *table)
+{
+    if (!q->config.indirect || table->indirect || (desc->flags & VRING_DESC_F_NEXT))
+        return false;
+    uint32_t size = desc->len / sizeof(*desc);
+    if (size == 0 || desc->len % sizeof(*desc) || size > q->config.size)
+        return false;
+    *table = (struct table){
+        .entries = guest_mem_at(q->mem, desc->addr, desc->len), .size = size, .indirect = true};
+    return table->entries != NULL;
+}
+
+/* 2.7.5: follow a chain. False when it breaks a rule. */
+static bool walk(const struct virtq *q, struct virtq_chain *chain)
+{
+    struct table table = {.entries = (const uint8_t *)q->desc, .size = q->config.size};
+    uint32_t index = chain->head;
+    bool wr_started = false;
+
+    /* Queue size is the longest chain allowed (2.7.5.3.1), which ends every loop as well. */
+    for (uint32_t steps = 0; steps <= q->config.size; steps++) {
+        struct vring_desc desc;
+        if (index >= table.size)
+            return false;
+        read_once(&desc, table.entries + index * sizeof(desc), sizeof(desc));
+        if (desc.flags & VRING_DESC_F_INDIRECT) {
+            if (!enter_indirect(q, &desc, &table))
+                return false;
+            index = 0; /* the write flag of such a descriptor means nothing (2.7.5.3.2) */
+            continue;
+        }
+        bool write = desc.flags & VRING_DESC_F_WRITE;
+        if (!write && wr_started)
+            return false;
+        wr_started = write;
+        if (!add_buffer(q, chain, desc.addr, desc.len, write))
+            return false;
+        if (!(desc.flags & VRING_DESC_F_NEXT))
+            return true;
+        index = desc.next;
+    }
+    return false;
+}
+
+int virtq_next(struct virtq *q, struct virtq_chain *chain)
+{
+    uint16_t head;
+
+    if (q->broken)
+        return -EPROTO;
+    uint16_t count = waiting(q);
+    if (count == 0)
+        return 0;
+    if (count > q->config.size)
+        return broken(q);
+    if (!q->config.event_idx && !q->notify_off) {
+        /* With event indices the driver kicks only when it passes the one set by virtq_idle. */
+        __atomic_store_n(&q->used->flags, VRING_USED_F_NO_NOTIFY, __ATOMIC_RELAXED);
+        q->notify_off = true;
+    }
+    head = __atomic_load_n(&q->avail->ring[q->next_avail & (q->config.size - 1)], __ATOMIC_RELAXED);
+    if (head >= q->config.size || is_taken(q, head))
+        return broken(q);
+
+    chain->head = head;
+    chain->rd = chain->wr = (struct virtq_span){0};
+    if (!walk(q, chain))
+        return broken(q);
+    chain->rd.iov = chain->iov;
+    chain->wr.iov = chain->iov + chain->rd.count;
+    set_taken(q, head, true);
+    q->next_avail++;
+    return 1;
+}
+
+void virtq_undo(struct virtq *q, const struct virtq_chain *chain)
+{
+    assert(is_taken(q, chain->head));
+    set_taken(q, chain->head, false);
+    q->next_avail--;
+}
+
+void virtq_done(struct virtq *q, const struct virtq_chain *chain, uint32_t written)
+{
+    assert(is_taken(q, chain->head) && written <= chain->wr.length);
+    set_taken(q, chain->head, false);
+    struct vring_used_elem *element = &q->used->ring[q->next_used & (q->config.size - 1)];
+    __atomic_store_n(&element->id, chain->head, __ATOMIC_RELAXED);
+    __atomic_store_n(&element->len, written, __ATOMIC_RELAXED);
+    q->next_used++;
+    /* 2.7.8.2: the data and the element are visible before the index. */
+    __atomic_store_n(&q->used->idx, q->next_used, __ATOMIC_RELEASE);
+}
+
+/* 2.7.10: the words behind the rings that carry event indices. */
+static uint16_t *used_event(const struct virtq *q)
+{
+    return &q->avail->ring[q->config.size];
+}
+
+static uint16_t *avail_event(const struct virtq *q)
+{
+    return (uint16_t *)&q->used->ring[q->config.size];
+}
+
+bool virtq_wants_irq(struct virtq *q)
+{
+    uint16_t before = q->signalled;
+
+    if (q->broken || before == q->next_used)
+        return false;
+    q->signalled = q->next_used;
+    /* The used index is out before the driver's wish is read; the driver does it the other way
+     * round. */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (q->config.event_idx)
+        return vring_need_event(__atomic_load_n(used_event(q), __ATOMIC_RELAXED), q->next_used,
+                                before);
+    return !(__atomic_load_n(&q->avail->flags, __ATOMIC_RELAXED) & VRING_AVAIL_F_NO_INTERRUPT);
+}
+
+bool virtq_idle(struct virtq *q)
+{
+    if (q->broken)
+        return false;
+    if (q->config.event_idx)
+        __atomic_store_n(avail_event(q), q->next_avail, __ATOMIC_RELAXED);
+    else if (q->notify_off)
+        __atomic_store_n(&q->used->flags, 0, __ATOMIC_RELAXED);
+    q->notify_off = false;
+    /* The wish is out before the index is read again, so that one of the two sides sees the other.
+     */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    return waiting(q) != 0;
+}
