@@ -1,7 +1,9 @@
 # minivmm: one Makefile, no configure. `make help` lists what it can do.
 
 BUILD   ?= build
-CC      ?= gcc
+ifeq ($(origin CC),default)
+CC      := gcc
+endif
 V       ?= 0
 Q       := $(if $(filter 1,$(V)),,@)
 say      = $(if $(filter 1,$(V)),,@printf '  %-7s %s\n' $(1) $(2))
@@ -94,6 +96,14 @@ help:
 	@echo 'make asan         unit and kvm tests under ASan and UBSan'
 	@echo 'make bench        measurements           make format        clang-format'
 	@echo 'V=1 shows commands, WERROR=1 makes warnings errors, CC=clang BUILD=dir another build'
+
+# A missing library is named, with the cure, before the compiler drowns it.
+$(BUILD)/boot/devtree.o: | $(BUILD)/have-libfdt
+$(BUILD)/have-libfdt:
+	$(Q)mkdir -p $(@D)
+	$(Q)echo 'int main(void) { return fdt_check_header(""); }' | \
+		$(CC) $(CFLAGS) -include libfdt.h -x c - -o $@ $(LDFLAGS) $(LIBS) 2>/dev/null || \
+		{ echo 'libfdt: not found; scripts/deps installs it (Debian: libfdt-dev)' >&2; exit 1; }
 
 -include $(OBJ:.o=.d) $(CLIOBJ:.o=.d) $(TESTOBJ:.o=.d)
 
