@@ -9,7 +9,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define FLUSH_DELAY_NS 1000000u
+#include "vmm/clock.h"
+
+#define NS_PER_MS      (NS_PER_SECOND / 1000)
+#define FLUSH_DELAY_NS NS_PER_MS
 #define INPUT_CHUNK    256u
 
 /*
@@ -163,18 +166,23 @@ size_t host_stream_space(struct host_stream *stream)
     return space;
 }
 
-int host_stream_drain(struct host_stream *stream)
+int host_stream_drain(struct host_stream *stream, bool patient)
 {
     if (stream->out_fd < 0)
         return 0;
     pthread_mutex_lock(&stream->lock);
+    const uint64_t end = clock_now_ns() + HOST_STREAM_PATIENCE_MS * NS_PER_MS;
     int rc = 0;
     for (;;) {
         flush(stream);
         if (stream->out_error || stream->tail == stream->head)
             break;
         struct pollfd pfd = {.fd = stream->out_fd, .events = POLLOUT};
-        if (poll(&pfd, 1, HOST_STREAM_PATIENCE_MS) == 0) {
+        uint64_t now = clock_now_ns();
+        uint64_t wait_ms = HOST_STREAM_PATIENCE_MS;
+        if (!patient)
+            wait_ms = now < end ? (end - now) / NS_PER_MS : 0;
+        if (wait_ms == 0 || poll(&pfd, 1, (int)wait_ms) == 0) {
             rc = -ETIMEDOUT;
             break;
         }
@@ -183,6 +191,15 @@ int host_stream_drain(struct host_stream *stream)
         rc = -stream->out_error;
     pthread_mutex_unlock(&stream->lock);
     return rc;
+}
+
+/*
+ * Is it a terminal that our session still has? Then a read failed with EIO because the terminal was
+ * lent to another process group, and will not when we have it back.
+ */
+static bool is_lent(int fd)
+{
+    return tcgetpgrp(fd) > 0;
 }
 
 /* Move input to the device until it has no room or there is none. On the loop's thread. */
@@ -200,7 +217,7 @@ static void pump(struct host_stream *stream)
         ssize_t n = read(stream->in_fd, data, room < sizeof(data) ? room : sizeof(data));
         if (n > 0) {
             stream->ops->input(stream->dev, data, (size_t)n);
-        } else if (n < 0 && errno == EAGAIN) {
+        } else if (n < 0 && (errno == EAGAIN || (errno == EIO && is_lent(stream->in_fd)))) {
             stream->in_ready = false;
         } else if (n == 0 || errno != EINTR) {
             /* The end, or a terminal that hung up: the guest goes on without input. */

@@ -69,11 +69,11 @@ size_t host_stream_space(struct host_stream *stream);
 void host_stream_resume_input(struct host_stream *stream);
 
 /*
- * Once no vCPU runs: write out what is left, waiting for the reader as long as it takes something
- * every HOST_STREAM_PATIENCE_MS. Returns 0, the negative errno that ended the output, or
- * -ETIMEDOUT.
+ * Once no vCPU runs: write out what is left. If `patient`, wait for the reader as long as it takes
+ * something every HOST_STREAM_PATIENCE_MS, else for as long as that in all. Returns 0, the negative
+ * errno that ended the output, or -ETIMEDOUT.
  */
-int host_stream_drain(struct host_stream *stream);
+int host_stream_drain(struct host_stream *stream, bool patient);
 #define HOST_STREAM_PATIENCE_MS 5000
 
 void host_stream_finish(struct host_stream *stream);

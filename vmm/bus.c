@@ -24,6 +24,8 @@ void bus_add(struct bus *bus, uint64_t base, uint64_t len, const struct bus_ops 
 /* The range that holds all of [addr, addr + size), or NULL. */
 static const struct bus_range *find(const struct bus *bus, uint64_t addr, unsigned size)
 {
+    if (size & (size - 1)) /* a part of an access across a page */
+        return NULL;
     unsigned low = 0, high = bus->count;
     while (low < high) {
         unsigned middle = (low + high) / 2;

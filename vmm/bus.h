@@ -38,7 +38,8 @@ void bus_add(struct bus *bus, uint64_t base, uint64_t len, const struct bus_ops 
 
 /*
  * Guest accesses. One that no range holds whole reads as all ones and writes nothing, as on a PC
- * where no device answers. `addr` may be anything; `size` is 1, 2, 4 or 8.
+ * where no device answers. `addr` may be anything; `size` is 1 to 8, and a device sees only 1, 2, 4
+ * and 8.
  */
 uint64_t bus_read(const struct bus *bus, uint64_t addr, unsigned size);
 void bus_write(const struct bus *bus, uint64_t addr, unsigned size, uint64_t value);

@@ -34,9 +34,11 @@ int guest_mem_add(struct guest_mem *mem, uint64_t gpa, uint64_t size, struct min
     /*
      * Hints, all three: a kernel without huge pages runs the guest as well, only slower. A core
      * dump without guest RAM is small enough to keep, and a child of an embedding program must not
-     * turn every page of the guest into copy-on-write.
+     * turn every page of the guest into copy-on-write. The first 2 MiB stay in small pages: every
+     * boot touches a few of them, and clearing a huge page costs more than those.
      */
-    madvise(region->host, size, MADV_HUGEPAGE);
+    uint64_t small = gpa == 0 && size > HUGE_PAGE ? HUGE_PAGE : 0;
+    madvise(region->host + small, size - small, MADV_HUGEPAGE);
     madvise(region->host, size, MADV_DONTDUMP);
     madvise(region->host, size, MADV_DONTFORK);
     return 0;

@@ -166,8 +166,14 @@ int kvm_create_vm(struct kvm *kvm, const struct guest_mem *mem, struct minivmm_e
 int kvm_create_vcpu(struct kvm *kvm, unsigned index, struct minivmm_error *err)
 {
     int fd = ioctl(kvm->vm_fd, KVM_CREATE_VCPU, (unsigned long)index);
-    if (fd < 0)
-        return error_set(err, -errno, "KVM: cannot create vCPU %u: %s", index, strerror(errno));
+    if (fd < 0) {
+        int code = -errno;
+        int max = ioctl(kvm->fd, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
+        if (max > 0 && index >= (unsigned)max)
+            return error_set(err, code, "KVM: cannot create vCPU %u: this host takes at most %d",
+                             index, max);
+        return error_set(err, code, "KVM: cannot create vCPU %u: %s", index, strerror(-code));
+    }
     if (index == 0) {
         /* A host whose clock is odd answers -EIO; then the guest calibrates by itself. */
         int khz = ioctl(fd, KVM_GET_TSC_KHZ, 0);

@@ -45,13 +45,14 @@ struct minivmm {
     struct vcpu *vcpus;
 
     pthread_t loop_thread;
-    unsigned vcpu_threads; /* how many run, or have ended and wait to be joined */
     bool has_serial, has_ioapic, loop_running;
 
     pthread_mutex_t lock; /* guards everything below */
     pthread_cond_t changed;
     enum gate gate;
-    bool panicked; /* the guest said so; its end is a panic whatever it looks like */
+    unsigned vcpu_threads; /* how many run, or have ended and wait to be joined */
+    bool panicked;         /* the guest said so; its end is a panic whatever it looks like */
+    bool grace_runs;       /* the timer that ends a panicked guest */
     bool ended;
     struct minivmm_verdict verdict;
     int end_fd;
@@ -93,8 +94,7 @@ __attribute__((format(printf, 4, 5))) static void end_vm(struct minivmm *vm, enu
                                                          uint32_t status, const char *format, ...)
 {
     pthread_mutex_lock(&vm->lock);
-    bool first = !vm->ended;
-    if (first) {
+    if (!vm->ended) {
         va_list args;
         va_start(args, format);
         vsnprintf(vm->verdict.text, sizeof(vm->verdict.text), format, args);
@@ -113,17 +113,23 @@ __attribute__((format(printf, 4, 5))) static void end_vm(struct minivmm *vm, enu
         vm->gate = GATE_CLOSED;
         pthread_cond_broadcast(&vm->changed);
         eventfd_write(vm->end_fd, 1);
+        /* Before the owner, who waits for the lock, can join a thread that is kicked here. */
+        for (unsigned i = 0; i < vm->vcpu_threads; i++)
+            vcpu_kick(&vm->vcpus[i]);
     }
     pthread_mutex_unlock(&vm->lock);
-    for (unsigned i = 0; first && i < vm->vcpu_threads; i++)
-        vcpu_kick(&vm->vcpus[i]);
 }
 
-static void note_panic(struct minivmm *vm)
+/* The guest has panicked; if `hopeless`, nobody in it takes over and it has not long to live. */
+static void note_panic(struct minivmm *vm, bool hopeless)
 {
     pthread_mutex_lock(&vm->lock);
     vm->panicked = true;
+    bool set_timer = hopeless && !vm->grace_runs; /* further reports buy no time */
+    vm->grace_runs |= set_timer;
     pthread_mutex_unlock(&vm->lock);
+    if (set_timer)
+        event_timer_set(&vm->panic_grace, PANIC_GRACE_NS);
 }
 
 /*
@@ -135,7 +141,7 @@ static void handle_reset(struct minivmm *vm)
     uint16_t flag;
     memcpy(&flag, guest_mem_at(&vm->guest.mem, LAYOUT_RESET_FLAG, sizeof(flag)), sizeof(flag));
     if (flag == RESET_FLAG_WARM && !vm->config.no_default_cmdline)
-        note_panic(vm);
+        note_panic(vm, false);
     end_vm(vm, MINIVMM_END_REBOOT, 0, "guest restarted");
 }
 
@@ -160,11 +166,10 @@ static void handle_platform_event(void *arg, enum platform_event event, uint32_t
         handle_reset(vm);
         break;
     case PLATFORM_PANIC:
-        note_panic(vm);
-        event_timer_set(&vm->panic_grace, PANIC_GRACE_NS);
+        note_panic(vm, true);
         break;
     case PLATFORM_PANIC_LOADED:
-        note_panic(vm);
+        note_panic(vm, false);
         break;
     case PLATFORM_DEBUG_EXIT:
         end_vm(vm, MINIVMM_END_STATUS, value, "guest reported status %u", value);
@@ -232,7 +237,11 @@ static void *loop_main(void *arg)
     struct minivmm *vm = arg;
 
     event_loop_run(&vm->loop);
-    int rc = host_stream_drain(&vm->serial.stream);
+    pthread_mutex_lock(&vm->lock);
+    bool asked = vm->verdict.end == MINIVMM_END_STOPPED || vm->verdict.end == MINIVMM_END_TIMEOUT;
+    pthread_mutex_unlock(&vm->lock);
+    /* Who wants an end now gets it, however slowly the reader takes the rest. */
+    int rc = host_stream_drain(&vm->serial.stream, !asked);
     if (rc < 0) {
         pthread_mutex_lock(&vm->lock);
         if (vm->verdict.exit_code == MINIVMM_EXIT_OK) {
@@ -247,14 +256,20 @@ static void *loop_main(void *arg)
     return NULL;
 }
 
-/* Start a thread that no signal reaches. */
+/*
+ * Start a thread that no signal reaches but those that a fault of its own raises: blocked, they
+ * would end the program behind the back of its handlers.
+ */
 static int start_thread(pthread_t *thread, void *(*function)(void *), void *arg, const char *name,
                         struct minivmm_error *err)
 {
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS};
     pthread_attr_t attr;
     sigset_t all, before;
 
     sigfillset(&all);
+    for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
+        sigdelset(&all, faults[i]);
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, THREAD_STACK);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -262,7 +277,8 @@ static int start_thread(pthread_t *thread, void *(*function)(void *), void *arg,
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attr);
     if (rc < 0)
-        return error_set(err, rc, "cannot start thread %s: %s", name, strerror(-rc));
+        return error_set(err, rc, "cannot start thread %s: %s%s", name, strerror(-rc),
+                         rc == -EAGAIN ? "; raise the limit on threads (ulimit -u, pids.max)" : "");
     pthread_setname_np(*thread, name);
     return 0;
 }
@@ -275,7 +291,9 @@ static int start_threads(struct minivmm *vm, struct minivmm_error *err)
         char name[16];
         snprintf(name, sizeof(name), "vcpu%u", i);
         rc = start_thread(&vm->vcpus[i].thread, vcpu_main, &vm->vcpus[i], name, err);
+        pthread_mutex_lock(&vm->lock); /* Ctrl-A x may end the VM already */
         vm->vcpu_threads += rc == 0;
+        pthread_mutex_unlock(&vm->lock);
     }
     return rc;
 }
@@ -514,9 +532,11 @@ size_t minivmm_post_codes(const struct minivmm *vm, struct minivmm_post_code *co
     return count;
 }
 
-void minivmm_times(const struct minivmm *vm, struct minivmm_times *times)
+void minivmm_times(struct minivmm *vm, struct minivmm_times *times)
 {
+    pthread_mutex_lock(&vm->lock);
     *times = vm->times;
+    pthread_mutex_unlock(&vm->lock);
 }
 
 static void close_fd(int fd)

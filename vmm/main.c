@@ -28,14 +28,20 @@ static int finish_stdout(void)
     return MINIVMM_EXIT_OK;
 }
 
-/* Signals that end or suspend us are read from a descriptor, between one moment and the next. */
+/*
+ * Signals that end or suspend us are read from a descriptor, between one moment and the next. Those
+ * that we were started to ignore (nohup) are left out: a descriptor would deliver them.
+ */
 static int open_signals(void)
 {
     sigset_t set;
     sigemptyset(&set);
     const int watched[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT};
-    for (size_t i = 0; i < sizeof(watched) / sizeof(watched[0]); i++)
-        sigaddset(&set, watched[i]);
+    for (size_t i = 0; i < sizeof(watched) / sizeof(watched[0]); i++) {
+        struct sigaction action;
+        if (sigaction(watched[i], NULL, &action) == 0 && action.sa_handler != SIG_IGN)
+            sigaddset(&set, watched[i]);
+    }
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
     return signalfd(-1, &set, SFD_CLOEXEC);
@@ -68,18 +74,24 @@ static void supervise(struct minivmm *vm, int signals)
     }
 }
 
-static void print_stats(const struct minivmm *vm)
+/* Less than nothing for the start of a VM that was stopped before. */
+static double milliseconds(uint64_t from, uint64_t to)
+{
+    return (double)(int64_t)(to - from) / 1e6;
+}
+
+static void print_stats(struct minivmm *vm)
 {
     struct minivmm_times times;
     struct minivmm_post_code codes[64];
 
     minivmm_times(vm, &times);
     fprintf(stderr, "create to start: %.3f ms\nstart to end: %.3f ms\n",
-            (double)(times.start - times.create) / 1e6, (double)(times.end - times.start) / 1e6);
+            milliseconds(times.create, times.start), milliseconds(times.start, times.end));
     size_t count = minivmm_post_codes(vm, codes, 64);
     for (size_t i = 0; i < count; i++)
         fprintf(stderr, "port 0x80 = 0x%02x: %.3f ms after start\n", codes[i].code,
-                (double)(codes[i].time_ns - times.start) / 1e6);
+                milliseconds(times.start, codes[i].time_ns));
     minivmm_print_exits(vm, stderr);
 }
 
@@ -90,6 +102,10 @@ static int run(const struct options *options)
     struct minivmm *vm;
 
     int signals = open_signals();
+    if (signals < 0) {
+        error_set(&err, -errno, "signalfd: %s", strerror(errno));
+        return fail(err.text);
+    }
     if (minivmm_create(&options->vm, &vm, &err) < 0)
         return fail(err.text);
     terminal_enter(STDIN_FILENO);

@@ -3,11 +3,12 @@
  *
  * A VM goes through create -> start -> (stop) -> wait -> destroy. Create reads every file and takes
  * every host resource; start only lets the vCPUs go and returns at once. One thread, the owner,
- * makes these calls; minivmm_stop alone may come from any thread (not from a signal handler).
- * Several VMs may live in one process.
+ * makes these calls; minivmm_stop alone may come from any thread, until minivmm_destroy is called,
+ * but not from a signal handler. Several VMs may live in one process.
  *
  * The library prints nothing, ends nothing, installs no signal handler and leaves the terminal
- * alone. Its own threads block every signal; SIGRTMIN is the one number they use, among themselves.
+ * alone. Its own threads block every signal but those of a fault of their own; SIGRTMIN is the one
+ * number they use, among themselves.
  *
  * Errors: 0 or a count on success, a negative errno otherwise, with a text that names the object
  * in a struct minivmm_error.
@@ -129,7 +130,9 @@ int minivmm_end_fd(const struct minivmm *vm);
 
 /*
  * Wait until the VM has ended and nothing of it runs any more; everything its serial port wrote has
- * then gone out, or the verdict says what did not. May be called again. -EINVAL before start.
+ * then gone out, or a verdict that would have been a pass says what did not. A reader that takes
+ * nothing for 5 seconds is given up; after a stop or a deadline, one that needs 5 seconds in all.
+ * May be called again. -EINVAL before start.
  */
 int minivmm_wait(struct minivmm *vm, struct minivmm_verdict *verdict);
 
@@ -143,7 +146,8 @@ void minivmm_print_exits(const struct minivmm *vm, FILE *out);
  */
 size_t minivmm_post_codes(const struct minivmm *vm, struct minivmm_post_code *codes, size_t max);
 
-void minivmm_times(const struct minivmm *vm, struct minivmm_times *times);
+/* At any time. */
+void minivmm_times(struct minivmm *vm, struct minivmm_times *times);
 
 /* Stop the VM if it runs, and release everything. NULL is allowed. */
 void minivmm_destroy(struct minivmm *vm);

@@ -12,7 +12,7 @@ void terminal_leave(void)
 {
     int fd = taken_fd;
     taken_fd = -1;
-    if (fd >= 0)
+    if (fd >= 0 && tcgetpgrp(fd) == getpgrp()) /* else its shell has it back already */
         tcsetattr(fd, TCSADRAIN, &saved);
 }
 
@@ -37,11 +37,13 @@ void terminal_enter(int fd)
 {
     struct termios raw;
 
-    if (tcgetattr(fd, &saved) < 0 || tcgetpgrp(fd) != getpgrp())
+    if (tcgetattr(fd, &raw) < 0 || tcgetpgrp(fd) != getpgrp())
         return;
-    catch_crashes();
-    raw = saved;
+    if (taken_fd < 0) { /* else these are our own settings, or those of whoever stopped us */
+        saved = raw;
+        catch_crashes();
+        taken_fd = fd;
+    }
     cfmakeraw(&raw);
-    taken_fd = fd;
     tcsetattr(fd, TCSADRAIN, &raw);
 }

@@ -7,7 +7,8 @@
 
 /*
  * Hand the terminal on `fd` to the guest: every key goes to it. Nothing happens when `fd` is no
- * terminal or minivmm is in its background. From here on, crashes of our own restore it first.
+ * terminal or minivmm is in its background; to take it again does no harm. From here on, crashes of
+ * our own restore it first.
  */
 void terminal_enter(int fd);
 

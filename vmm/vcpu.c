@@ -181,18 +181,45 @@ static bool handle_exit(struct vcpu *vcpu)
     }
 }
 
+/*
+ * KVM_RUN answered EAGAIN. That is how it wakes a processor that waits for INIT or SIPI; but a host
+ * out of something answers so as well, again and again. A processor that could run and twice did
+ * not is told by the second time.
+ */
+static bool is_stuck(struct vcpu *vcpu, bool *could_run)
+{
+    struct kvm_mp_state state;
+    bool before = *could_run;
+    *could_run =
+        ioctl(vcpu->fd, KVM_GET_MP_STATE, &state) == 0 && state.mp_state == KVM_MP_STATE_RUNNABLE;
+    return before && *could_run;
+}
+
+static bool kicked(const struct vcpu *vcpu)
+{
+    return __atomic_load_n(&vcpu->run->immediate_exit, __ATOMIC_SEQ_CST);
+}
+
 bool vcpu_run(struct vcpu *vcpu)
 {
+    bool could_run = false;
+
     for (;;) {
         if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
+            could_run = false;
             if (!handle_exit(vcpu))
                 return false;
-        } else if (errno == EINTR) {
+            continue;
+        }
+        int error = errno;
+        if (error == EINTR || (error == EAGAIN && kicked(vcpu))) {
             take_kick(vcpu);
             return true;
-        } else if (errno != EAGAIN) { /* EAGAIN: a processor that waits for INIT was woken */
+        }
+        if (error != EAGAIN || is_stuck(vcpu, &could_run)) {
             char text[160];
-            snprintf(text, sizeof(text), "vCPU %u: KVM_RUN: %s", vcpu->index, strerror(errno));
+            snprintf(text, sizeof(text), "vCPU %u: KVM_RUN: %s%s", vcpu->index, strerror(error),
+                     error == EAGAIN ? "; raise the limit on processes (ulimit -u)" : "");
             log_exit(vcpu, vcpu->run->exit_reason);
             vcpu->ended(vcpu, VCPU_END_REFUSED, text);
             return false;

@@ -1,7 +1,7 @@
 /*
  * One vCPU: its KVM descriptor, its exits, and the loop that runs it.
  *
- * vcpu_run is called on one thread, the vCPU's own, which has every signal blocked. vcpu_kick makes
+ * vcpu_run is called on one thread, the vCPU's own, which has SIGRTMIN blocked. vcpu_kick makes
  * it return from any other thread, without a window in which the kick is lost: immediate_exit holds
  * off the next KVM_RUN, and the signal, which only KVM_RUN lets through, ends the one that runs.
  */

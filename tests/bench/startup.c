@@ -138,7 +138,8 @@ static long private_kib(pid_t pid)
         die(path);
     while (fgets(line, sizeof(line), f)) {
         if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
-            guest = to - from >= (unsigned long)GUEST_MB << 20;
+            guest = to - from >= (unsigned long)(GUEST_MB - 2)
+                                     << 20; /* its first 2 MiB count as ours */
         else if (!guest && (sscanf(line, "Private_Clean: %ld kB", &kib) == 1 ||
                             sscanf(line, "Private_Dirty: %ld kB", &kib) == 1))
             total += kib;

@@ -77,6 +77,41 @@ static bool hide_kvm(const char *over_kvm)
     return mount("tmpfs", "/dev", "tmpfs", 0, NULL) == 0;
 }
 
+/*
+ * A process of another group takes the terminal of our session, until SIGTERM; then it gives it to
+ * us, as a shell does.
+ */
+static void start_in_background(int terminal)
+{
+    sigset_t set;
+    int received, pipe_fds[2];
+
+    if (pipe(pipe_fds) < 0)
+        _exit(EXIT_LOST);
+    if (fork() == 0) {
+        signal(SIGTTOU, SIG_IGN);
+        sigemptyset(&set);
+        sigaddset(&set, SIGTERM);
+        sigprocmask(SIG_BLOCK, &set, NULL);
+        setpgid(0, 0);
+        tcsetpgrp(terminal, getpgrp());
+        for (int fd = 0; fd < 1024; fd++) {
+            if (fd != terminal)
+                close(fd); /* and so lets our parent go on */
+        }
+        alarm(PROGRAM_DEADLINE);
+        sigwait(&set, &received);
+        tcsetpgrp(terminal, getpgid(getppid()));
+        _exit(0);
+    }
+    signal(SIGCHLD, SIG_IGN); /* nobody waits for it */
+    close(pipe_fds[1]);
+    char byte;
+    if (read(pipe_fds[0], &byte, 1) != 0)
+        _exit(EXIT_LOST);
+    close(pipe_fds[0]);
+}
+
 static void become(const struct program *program, int binary, const int ends[3])
 {
     const struct rlimit no_core = {0};
@@ -92,6 +127,10 @@ static void become(const struct program *program, int binary, const int ends[3])
         setsid();
         ioctl(program->terminal_other_end, TIOCSCTTY, 0);
     }
+    if (program->background)
+        start_in_background(program->terminal_other_end);
+    if (program->ignored)
+        signal(program->ignored, SIG_IGN);
     if (program->over_kvm && !hide_kvm(program->over_kvm))
         _exit(EXIT_SKIP);
     if (program->nobody && (setgroups(0, NULL) < 0 || setgid(NOBODY) < 0 || setuid(NOBODY) < 0))
@@ -186,6 +225,15 @@ void program_await(struct program *program, const char *text)
         continue;
     cr_assert(strstr(program->out_text, text), "no \"%s\" in the output: %s; errors: %s", text,
               program->out_text, program->err_text);
+}
+
+void program_foreground(struct program *program)
+{
+    pid_t other = tcgetpgrp(program->terminal);
+    cr_assert_gt(other, 0);
+    cr_assert_eq(kill(other, SIGTERM), 0);
+    for (int i = 0; i < 500 && tcgetpgrp(program->terminal) == other; i++)
+        usleep(10000);
 }
 
 static void wait_for_end(struct program *program, double deadline)

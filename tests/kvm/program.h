@@ -29,6 +29,8 @@ struct program {
     const char *arguments[PROGRAM_ARGUMENTS]; /* behind argv[0]; NULL ends them */
     enum program_end in, out, err;
     bool nobody;          /* with uid and gid 65534 and no other group */
+    int ignored;          /* a signal that is ignored from the start, as nohup has it; 0: none */
+    bool background;      /* another process group has the terminal, see program_foreground */
     const char *over_kvm; /* this file in place of /dev/kvm; "": an empty /dev */
 
     pid_t pid;
@@ -48,6 +50,9 @@ void program_start(struct program *program);
 
 /* Read from the program's output, or terminal, until `text` has come; fails after a deadline. */
 void program_await(struct program *program, const char *text);
+
+/* Let a program that was started in the background have its terminal. */
+void program_foreground(struct program *program);
 
 /* Close the input if it is a pipe, read all output, wait for the end and that no child is left. */
 void program_finish(struct program *program);

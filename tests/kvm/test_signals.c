@@ -62,6 +62,25 @@ Test(signals, about_pipes_do_no_harm)
     cr_expect_eq(program.exit_code, 143);
 }
 
+/* nohup, and a shell without job control for what it starts in the background. */
+Test(signals, ignored_from_the_start_stay_ignored)
+{
+    static const int rows[] = {SIGHUP, SIGINT, SIGQUIT, SIGTSTP};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        static char kernel[32];
+        guest_need_kvm();
+        guest_kernel(guest_reports_and_spins, NULL, kernel);
+        program = (struct program){.arguments = {"--kernel", kernel}, .ignored = rows[i]};
+        program_start(&program);
+        program_await(&program, "!");
+        kill(program.pid, rows[i]);
+        usleep(50000);
+        kill(program.pid, SIGTERM);
+        program_finish(&program);
+        cr_expect_eq(program.exit_code, 143, "signal %d: exit code %d", rows[i], program.exit_code);
+    }
+}
+
 Test(signals, before_the_guest_runs_end_the_program_as_well)
 {
     static char kernel[32];

@@ -1,4 +1,5 @@
 /* On a terminal: raw while the guest runs, as before at every end; the escape; signals. */
+#include <dirent.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -134,6 +135,36 @@ Test(terminal, is_restored_after_a_crash_which_stays_one)
     }
 }
 
+/* The id of a thread of the program's, by its name. */
+static pid_t thread_named(const char *name)
+{
+    char path[300], text[32];
+    pid_t found = 0;
+
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)program.pid);
+    DIR *dir = opendir(path);
+    cr_assert_not_null(dir);
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        snprintf(path, sizeof(path), "/proc/%d/task/%s/comm", (int)program.pid, entry->d_name);
+        FILE *comm = fopen(path, "re");
+        if (!comm)
+            continue;
+        if (fscanf(comm, "%31s", text) == 1 && strcmp(text, name) == 0)
+            found = atoi(entry->d_name);
+        fclose(comm);
+    }
+    closedir(dir);
+    cr_assert_gt(found, 0, "no thread %s", name);
+    return found;
+}
+
+Test(terminal, is_restored_after_a_crash_in_a_thread_of_the_library)
+{
+    start(guest_reports_and_spins, "!");
+    cr_assert_eq(tgkill(program.pid, thread_named("loop"), SIGSEGV), 0);
+    expect_end(-1, SIGSEGV, "");
+}
+
 /* Ask every 10 ms until `is` says yes. */
 static bool becomes(bool (*is)(void))
 {
@@ -154,5 +185,41 @@ Test(terminal, is_the_shells_while_the_program_is_suspended)
     kill(program.pid, SIGCONT);
     cr_expect(becomes(is_raw));
     type("q");
+    expect_end(0, 0, "minivmm: guest reported status 0 (exit code 0)\n");
+}
+
+/* Whoever was stopped by SIGSTOP, or not at all, gets SIGCONT like one that was suspended. */
+Test(terminal, survives_any_number_of_sigcont)
+{
+    start(guest_echoes_by_interrupt, "ready\n");
+    for (int i = 0; i < 20; i++) {
+        kill(program.pid, SIGCONT);
+        usleep(5000);
+    }
+    type("q");
+    expect_end(0, 0, "minivmm: guest reported status 0 (exit code 0)\n");
+}
+
+/* What is typed meanwhile is for the shell; afterwards, for the guest. */
+Test(terminal, is_left_alone_from_the_background_and_read_from_the_foreground)
+{
+    static char kernel[32];
+    guest_need_kvm();
+    guest_kernel(guest_echoes_by_interrupt, NULL, kernel);
+    program = (struct program){.arguments = {"--debug-exit", "--kernel", kernel},
+                               .in = PROGRAM_TERMINAL,
+                               .out = PROGRAM_TERMINAL,
+                               .background = true};
+    program_start(&program);
+    program_await(&program, "ready\r\n");
+    cr_expect(is_as_before());
+    type("shell\n");
+    usleep(100000);
+    char line[16];
+    cr_expect_eq(read(program.terminal_other_end, line, sizeof(line)), 6);
+    program_foreground(&program);
+    type("ab\n");
+    program_await(&program, "ab\r\nab\r\n"); /* echoed by the terminal, and by the guest */
+    type("q\n");
     expect_end(0, 0, "minivmm: guest reported status 0 (exit code 0)\n");
 }

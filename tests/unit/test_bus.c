@@ -118,6 +118,17 @@ Test(bus, an_access_across_the_end_reaches_neither_neighbour)
     expect_access(&bus, probes, 2, 0x104, 4, &probes[1], 0);
 }
 
+/* KVM splits an access that crosses a page, and one part may be of 3, 5, 6 or 7 bytes. */
+Test(bus, a_part_of_an_odd_size_reaches_no_device)
+{
+    static const unsigned odd[] = {3, 5, 6, 7};
+    struct bus bus = {0};
+    struct probe probe = {0};
+    bus_add(&bus, 0x1000, 0x1000, &probe_ops, &probe);
+    for (size_t i = 0; i < COUNT(odd); i++)
+        expect_access(&bus, &probe, 1, 0x1000, odd[i], NULL, 0);
+}
+
 Test(bus, an_access_that_wraps_hits_nothing)
 {
     struct bus bus = {0};

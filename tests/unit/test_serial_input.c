@@ -160,7 +160,7 @@ Test(serial_input, dev_null_is_at_its_end_at_once)
     cr_assert(support_wait(input_is_over, &port));
     cr_assert(port_send(&port, "gone\n", 5, 1));
     port_stop(&port);
-    cr_assert_eq(host_stream_drain(&port.serial.stream), 0);
+    cr_assert_eq(host_stream_drain(&port.serial.stream, true), 0);
     cr_assert_not(port_has_data(&port));
     cr_assert_eq(port.failures, 0);
     port_close(&port);

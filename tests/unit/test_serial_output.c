@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "tests/unit/serial_port.h"
+#include "vmm/clock.h"
 
 SUITE(serial_output);
 
@@ -61,7 +62,7 @@ Test(serial_output, a_line_goes_out_in_one_piece_when_it_is_complete)
     cr_assert(port_send(&port, "line\nrest", 9, 1));
     cr_assert_eq(read(ends[0], text, sizeof(text)), 5);
     cr_assert_eq(memcmp(text, "line\n", 5), 0);
-    cr_assert_eq(host_stream_drain(&port.serial.stream), 0);
+    cr_assert_eq(host_stream_drain(&port.serial.stream, true), 0);
     cr_assert_eq(read(ends[0], text, sizeof(text)), 4);
     port_close(&port);
     close(ends[0]);
@@ -104,7 +105,7 @@ static void expect_whole(int out, int in, unsigned burst)
     cr_assert_eq(pthread_create(&thread, NULL, read_slowly, &reader), 0);
     cr_assert(port_send(&port, data, LONG, burst));
     port_stop(&port);
-    cr_assert_eq(host_stream_drain(&port.serial.stream), 0);
+    cr_assert_eq(host_stream_drain(&port.serial.stream, true), 0);
     pthread_join(thread, NULL);
     cr_assert_eq(reader.length, LONG, "%zu bytes", reader.length);
     cr_assert_eq(memcmp(reader.data, data, LONG), 0);
@@ -153,7 +154,7 @@ Test(serial_output, goes_to_a_file_behind_what_is_there)
     port_open(&port, -1, file.fd, false);
     cr_assert(port_send(&port, data, LONG, 1));
     port_stop(&port);
-    cr_assert_eq(host_stream_drain(&port.serial.stream), 0);
+    cr_assert_eq(host_stream_drain(&port.serial.stream, true), 0);
     cr_assert_eq(lseek(file.fd, 0, SEEK_CUR), 5 + LONG, "the file position is common");
     cr_assert_eq(pread(file.fd, got, sizeof(got), 0), sizeof(got));
     cr_assert_eq(memcmp(got, "head\n", 5), 0);
@@ -263,7 +264,7 @@ Test(serial_output, a_full_disk_fails_once)
     for (unsigned i = 0; i < 100; i++)
         out8(&port, UART_TX, '\n');
     port_stop(&port);
-    cr_assert_eq(host_stream_drain(&port.serial.stream), -ENOSPC);
+    cr_assert_eq(host_stream_drain(&port.serial.stream, true), -ENOSPC);
     cr_assert_eq(port.failures, 1);
     port_close(&port);
     close(fd);
@@ -296,7 +297,7 @@ Test(serial_output, a_reader_that_goes_away_fails_without_a_signal)
         cr_assert(support_wait(port_has_failed, &port), "%s", rows[i].name);
         cr_assert_eq(port.error, EPIPE, "%s: %s", rows[i].name, strerror(port.error));
         port_stop(&port);
-        cr_assert_eq(host_stream_drain(&port.serial.stream), -EPIPE, "%s", rows[i].name);
+        cr_assert_eq(host_stream_drain(&port.serial.stream, true), -EPIPE, "%s", rows[i].name);
         cr_assert_eq(port.failures, 1, "%s", rows[i].name);
         port_close(&port);
         close(ends[1]);
@@ -311,10 +312,42 @@ Test(serial_output, a_stuck_reader_ends_the_drain_with_a_timeout)
     port_open(&port, -1, ends[1], false);
     port_fill(&port, ends);
     port_stop(&port);
-    cr_assert_eq(host_stream_drain(&port.serial.stream), -ETIMEDOUT);
+    cr_assert_eq(host_stream_drain(&port.serial.stream, true), -ETIMEDOUT);
     port_close(&port);
     close(ends[0]);
     close(ends[1]);
+}
+
+/* One that takes a little now and then, for ever. */
+static void *read_a_little(void *arg)
+{
+    int fd = *(int *)arg;
+    char chunk[4096];
+    while (read(fd, chunk, sizeof(chunk)) > 0)
+        usleep(400000);
+    return NULL;
+}
+
+Test(serial_output, an_impatient_drain_leaves_a_slow_reader)
+{
+    int ends[2];
+    pthread_t reader;
+    struct port port;
+    cr_assert_eq(pipe(ends), 0);
+    port_open(&port, -1, ends[1], false);
+    port_fill(&port, ends);
+    port_stop(&port);
+    cr_assert_eq(pthread_create(&reader, NULL, read_a_little, &ends[0]), 0);
+    uint64_t start = clock_now_ns();
+    cr_assert_eq(host_stream_drain(&port.serial.stream, false), -ETIMEDOUT);
+    uint64_t ms = (clock_now_ns() - start) / 1000000;
+    cr_assert(ms >= HOST_STREAM_PATIENCE_MS - 10 && ms < HOST_STREAM_PATIENCE_MS + 1000, "%llu ms",
+              (unsigned long long)ms);
+    port_close(&port);
+    close(ends[1]);
+    pthread_cancel(reader);
+    pthread_join(reader, NULL);
+    close(ends[0]);
 }
 
 Test(serial_output, without_a_descriptor_it_is_always_ready)
@@ -326,6 +359,6 @@ Test(serial_output, without_a_descriptor_it_is_always_ready)
     cr_assert(port_may_send(&port));
     cr_assert_eq(port.serial.lost, 0);
     port_stop(&port);
-    cr_assert_eq(host_stream_drain(&port.serial.stream), 0);
+    cr_assert_eq(host_stream_drain(&port.serial.stream, true), 0);
     port_close(&port);
 }
