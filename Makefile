@@ -94,6 +94,23 @@ run-race: $(BUILD)/tests/race-tests
 	$(Q)mkdir -p $(RESULTS)
 	$(Q)$< $(RESULTS)/race.tap
 
+# ---- fuzzers: libFuzzer programs out of tests/fuzz, built by clang in a tree of their own --------
+
+FUZZ_SECONDS ?= 600
+fuzz-src     := $(wildcard tests/fuzz/*.c)
+fuzz-names   := $(fuzz-src:tests/fuzz/%.c=%)
+fuzz-bin     := $(fuzz-src:%.c=$(BUILD)/%)
+fuzz-short: fuzz-time := 20
+fuzz: fuzz-time := $(FUZZ_SECONDS)
+fuzz-short fuzz:
+	$(Q)mkdir -p $(RESULTS)
+	$(Q)MAKE="$(MAKE)" tests/fuzz/run $(BUILD)/fuzz $(fuzz-time) $(RESULTS)/fuzz.tap $(fuzz-names)
+
+fuzz-programs: $(fuzz-bin)
+$(fuzz-bin): %: %.o $(BUILD)/libminivmm.a
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+
 check-layers:
 	$(Q)scripts/layers
 
@@ -119,6 +136,7 @@ help:
 	@echo 'make check-unit   unit tests             make check-kvm     tiny guests on /dev/kvm'
 	@echo 'make check-boot   stock kernels          make check-layers  who may include whom'
 	@echo 'make asan         unit and kvm tests under ASan and UBSan'
+	@echo 'make fuzz-short   every fuzzer for 20 s  make fuzz          for FUZZ_SECONDS, 600'
 	@echo 'make check-race   many short VMs under ThreadSanitizer'
 	@echo 'make bench        measurements           make format        clang-format'
 	@echo 'V=1 shows commands, WERROR=1 makes warnings errors, CC=clang BUILD=dir another build'
@@ -131,9 +149,10 @@ $(BUILD)/have-libfdt:
 		$(CC) $(CFLAGS) -include libfdt.h -x c - -o $@ $(LDFLAGS) $(LIBS) 2>/dev/null || \
 		{ echo 'libfdt: not found; scripts/deps installs it (Debian: libfdt-dev)' >&2; exit 1; }
 
--include $(OBJ:.o=.d) $(CLIOBJ:.o=.d) $(TESTOBJ:.o=.d)
+-include $(OBJ:.o=.d) $(CLIOBJ:.o=.d) $(TESTOBJ:.o=.d) $(fuzz-bin:%=%.d)
 
 clean:
 	$(Q)rm -rf $(BUILD)
 
-.PHONY: all clean check check-unit check-kvm check-boot check-layers check-race run-race asan asan-unit asan-kvm bench format help install
+.PHONY: all clean check check-unit check-kvm check-boot check-layers check-race run-race asan asan-unit asan-kvm fuzz fuzz-short \
+        fuzz-programs bench format help install

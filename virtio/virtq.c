@@ -25,7 +25,7 @@ static void read_once(void *to, const void *from, size_t size)
 int virtq_init(struct virtq *q, unsigned size_max)
 {
     assert(size_max <= VIRTQ_SIZE_MAX);
-    *q = (struct virtq){0};
+    *q = (struct virtq){.broken = true}; /* until it is started */
     q->taken = calloc((size_max + HEAD_WORD_BITS - 1) / HEAD_WORD_BITS, sizeof(q->taken[0]));
     return q->taken ? 0 : -ENOMEM;
 }
@@ -260,7 +260,7 @@ bool virtq_idle(struct virtq *q)
         return false;
     if (q->config.event_idx)
         __atomic_store_n(avail_event(q), q->next_avail, __ATOMIC_RELAXED);
-    else if (q->notify_off)
+    else /* whatever notify_off says: a queue that goes on may have been stopped with kicks off */
         __atomic_store_n(&q->used->flags, 0, __ATOMIC_RELAXED);
     q->notify_off = false;
     /* The wish is out before the index is read again, so that one of the two sides sees the other.

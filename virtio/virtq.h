@@ -100,7 +100,7 @@ void virtq_undo(struct virtq *q, const struct virtq_chain *chain);
  */
 void virtq_done(struct virtq *q, const struct virtq_chain *chain, uint32_t written);
 
-/* After a batch of virtq_done: must the driver be interrupted (2.7.7.2)? */
+/* After a batch of virtq_done, 65535 of them at most: must the driver be interrupted (2.7.7.2)? */
 bool virtq_wants_irq(struct virtq *q);
 
 /*
