@@ -318,12 +318,18 @@ Test(serial_output, a_stuck_reader_ends_the_drain_with_a_timeout)
     close(ends[1]);
 }
 
-/* One that takes a little now and then, for ever. */
+/* One that takes a little now and then, until it is told to stop. */
+struct trickle {
+    int fd;
+    bool stop; /* atomic */
+};
+
 static void *read_a_little(void *arg)
 {
-    int fd = *(int *)arg;
+    struct trickle *reader = arg;
     char chunk[4096];
-    while (read(fd, chunk, sizeof(chunk)) > 0)
+    while (!__atomic_load_n(&reader->stop, __ATOMIC_ACQUIRE) &&
+           read(reader->fd, chunk, sizeof(chunk)) > 0)
         usleep(400000);
     return NULL;
 }
@@ -331,22 +337,23 @@ static void *read_a_little(void *arg)
 Test(serial_output, an_impatient_drain_leaves_a_slow_reader)
 {
     int ends[2];
-    pthread_t reader;
+    pthread_t thread;
     struct port port;
     cr_assert_eq(pipe(ends), 0);
     port_open(&port, -1, ends[1], false);
     port_fill(&port, ends);
     port_stop(&port);
-    cr_assert_eq(pthread_create(&reader, NULL, read_a_little, &ends[0]), 0);
+    struct trickle reader = {.fd = ends[0]};
+    cr_assert_eq(pthread_create(&thread, NULL, read_a_little, &reader), 0);
     uint64_t start = clock_now_ns();
     cr_assert_eq(host_stream_drain(&port.serial.stream, false), -ETIMEDOUT);
     uint64_t ms = (clock_now_ns() - start) / 1000000;
     cr_assert(ms >= HOST_STREAM_PATIENCE_MS - 10 && ms < HOST_STREAM_PATIENCE_MS + 1000, "%llu ms",
               (unsigned long long)ms);
+    __atomic_store_n(&reader.stop, true, __ATOMIC_RELEASE);
     port_close(&port);
     close(ends[1]);
-    pthread_cancel(reader);
-    pthread_join(reader, NULL);
+    pthread_join(thread, NULL);
     close(ends[0]);
 }
 
