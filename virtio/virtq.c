@@ -13,13 +13,18 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "virtio 1 rings are li
 #define HEAD_WORD_BITS 64u
 
 /*
- * Copy from shared memory into a local, once: the compiler may not read it again behind our back.
- * Indirect tables may lie at any address, so that no wider load can be counted on.
+ * Copy a descriptor into a local, each byte of it read once: volatile, so that the compiler cannot
+ * read it again behind our back. Indirect tables may lie at any address.
  */
-static void read_once(void *to, const void *from, size_t size)
+static inline struct vring_desc read_desc(const uint8_t *from)
 {
-    memcpy(to, from, size);
-    __asm__ volatile("" ::: "memory");
+    typedef uint64_t __attribute__((aligned(1), may_alias)) word;
+    uint64_t low = *(const volatile word *)from;
+    uint64_t high = *(const volatile word *)(from + sizeof(word));
+    return (struct vring_desc){.addr = low,
+                               .len = (uint32_t)high,
+                               .flags = (uint16_t)(high >> 32),
+                               .next = (uint16_t)(high >> 48)};
 }
 
 int virtq_init(struct virtq *q, unsigned size_max)
@@ -96,28 +101,29 @@ static uint16_t waiting(const struct virtq *q)
     return (uint16_t)(__atomic_load_n(&q->avail->idx, __ATOMIC_ACQUIRE) - q->next_avail);
 }
 
-/*
- * Add a buffer to the chain; what two adjacent regions hold together becomes two pieces. False when
- * it is not all in RAM, on the wrong side, or too much.
+/* What a walk along a chain has gathered. Kept apart from the chain, so that it stays in registers.
  */
-static bool add_buffer(const struct virtq *q, struct virtq_chain *chain, uint64_t gpa,
-                       uint32_t length, bool write)
-{
-    struct virtq_span *span = write ? &chain->wr : &chain->rd;
+struct gathered {
+    struct iovec *at, *end; /* the next piece, and where the room ends */
+    struct iovec *wr;       /* the first writable piece, or NULL */
+    uint64_t length;        /* bytes in all */
+    uint64_t rd_length;     /* of them readable, once `wr` is known */
+};
 
-    if (!write && chain->wr.count > 0)
-        return false; /* 2.7.4.2: readable parts come first */
-    span->length += length;
-    if (chain->rd.length + chain->wr.length > UINT32_MAX)
-        return false;
+/*
+ * Add a buffer; what two adjacent regions hold together becomes two pieces. False when it is not
+ * all in RAM, or too many pieces.
+ */
+static inline bool add_buffer(const struct guest_mem *mem, struct gathered *all, uint64_t gpa,
+                              uint32_t length)
+{
+    all->length += length; /* of at most VIRTQ_SIZE_MAX buffers: no overflow */
     while (length > 0) {
         uint64_t run = length;
-        void *host = guest_mem_run(q->mem, gpa, &run);
-        if (!host || chain->rd.count + chain->wr.count == chain->capacity)
+        void *host = guest_mem_run(mem, gpa, &run);
+        if (!host || all->at == all->end)
             return false;
-        chain->iov[chain->rd.count + chain->wr.count] =
-            (struct iovec){.iov_base = host, .iov_len = run};
-        span->count++;
+        *all->at++ = (struct iovec){.iov_base = host, .iov_len = run};
         gpa += run;
         length -= (uint32_t)run;
     }
@@ -145,36 +151,51 @@ static bool enter_indirect(const struct virtq *q, const struct vring_desc *desc,
     return table->entries != NULL;
 }
 
-/* 2.7.5: follow a chain. False when it breaks a rule. */
+static inline void begin_writable(struct gathered *all)
+{
+    all->wr = all->at;
+    all->rd_length = all->length;
+}
+
+/* 2.7.5: follow the chain that starts at chain->head. False when it breaks a rule. */
 static bool walk(const struct virtq *q, struct virtq_chain *chain)
 {
     struct table table = {.entries = (const uint8_t *)q->desc, .size = q->config.size};
+    struct gathered all = {.at = chain->iov, .end = chain->iov + chain->capacity};
     uint32_t index = chain->head;
-    bool wr_started = false;
 
     /* Queue size is the longest chain allowed (2.7.5.3.1), which ends every loop as well. */
-    for (uint32_t steps = 0; steps <= q->config.size; steps++) {
-        struct vring_desc desc;
-        if (index >= table.size)
+    for (uint32_t steps = 0;; steps++) {
+        if (index >= table.size || steps > q->config.size)
             return false;
-        read_once(&desc, table.entries + index * sizeof(desc), sizeof(desc));
+        struct vring_desc desc = read_desc(table.entries + index * sizeof(desc));
         if (desc.flags & VRING_DESC_F_INDIRECT) {
             if (!enter_indirect(q, &desc, &table))
                 return false;
             index = 0; /* the write flag of such a descriptor means nothing (2.7.5.3.2) */
             continue;
         }
-        bool write = desc.flags & VRING_DESC_F_WRITE;
-        if (!write && wr_started)
-            return false;
-        wr_started = write;
-        if (!add_buffer(q, chain, desc.addr, desc.len, write))
+        if (desc.flags & VRING_DESC_F_WRITE) {
+            if (!all.wr)
+                begin_writable(&all);
+        } else if (all.wr) {
+            return false; /* 2.7.4.2: readable parts come first */
+        }
+        if (!add_buffer(q->mem, &all, desc.addr, desc.len))
             return false;
         if (!(desc.flags & VRING_DESC_F_NEXT))
-            return true;
+            break;
         index = desc.next;
     }
-    return false;
+    if (all.length > UINT32_MAX)
+        return false;
+    if (!all.wr)
+        begin_writable(&all);
+    chain->rd = (struct virtq_span){
+        .iov = chain->iov, .count = (unsigned)(all.wr - chain->iov), .length = all.rd_length};
+    chain->wr = (struct virtq_span){
+        .iov = all.wr, .count = (unsigned)(all.at - all.wr), .length = all.length - all.rd_length};
+    return true;
 }
 
 int virtq_next(struct virtq *q, struct virtq_chain *chain)
@@ -198,11 +219,8 @@ int virtq_next(struct virtq *q, struct virtq_chain *chain)
         return broken(q);
 
     chain->head = head;
-    chain->rd = chain->wr = (struct virtq_span){0};
     if (!walk(q, chain))
         return broken(q);
-    chain->rd.iov = chain->iov;
-    chain->wr.iov = chain->iov + chain->rd.count;
     set_taken(q, head, true);
     q->next_avail++;
     return 1;

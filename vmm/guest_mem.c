@@ -64,21 +64,6 @@ void guest_mem_finish(struct guest_mem *mem)
     mem->count = 0;
 }
 
-void *guest_mem_run(const struct guest_mem *mem, uint64_t gpa, uint64_t *len)
-{
-    for (unsigned i = 0; i<mem->count && * len> 0; i++) {
-        const struct guest_region *region = &mem->regions[i];
-        /* An address below the region wraps to a huge offset. */
-        uint64_t offset = gpa - region->gpa;
-        if (offset >= region->size)
-            continue;
-        if (*len > region->size - offset)
-            *len = region->size - offset;
-        return region->host + offset;
-    }
-    return NULL;
-}
-
 void *guest_mem_at(const struct guest_mem *mem, uint64_t gpa, uint64_t len)
 {
     uint64_t run = len;

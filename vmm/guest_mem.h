@@ -37,16 +37,30 @@ int guest_mem_add(struct guest_mem *mem, uint64_t gpa, uint64_t size, struct min
 void guest_mem_finish(struct guest_mem *mem);
 
 /*
+ * The bytes at `gpa`, for a range that may go on in the next region: how far *len goes within one
+ * region is left in *len. NULL when `gpa` is in none, or *len is 0. Inline, because every buffer of
+ * every request comes through here.
+ */
+static inline void *guest_mem_run(const struct guest_mem *mem, uint64_t gpa, uint64_t *len)
+{
+    for (unsigned i = 0; i < mem->count; i++) {
+        const struct guest_region *region = &mem->regions[i];
+        /* An address below the region wraps to a huge offset. */
+        uint64_t offset = gpa - region->gpa;
+        if (offset >= region->size || *len == 0)
+            continue;
+        if (*len > region->size - offset)
+            *len = region->size - offset;
+        return region->host + offset;
+    }
+    return NULL;
+}
+
+/*
  * The `len` bytes at `gpa`, or NULL unless [gpa, gpa + len) lies within one region. A length of 0
  * is answered with NULL: there is nothing to point at.
  */
 void *guest_mem_at(const struct guest_mem *mem, uint64_t gpa, uint64_t len);
-
-/*
- * The same for a range that may go on in the next region: how far *len goes within one region is
- * left in *len. NULL when `gpa` is in none, or *len is 0.
- */
-void *guest_mem_run(const struct guest_mem *mem, uint64_t gpa, uint64_t *len);
 
 /* All regions added up, in bytes. */
 uint64_t guest_mem_size(const struct guest_mem *mem);
