@@ -233,7 +233,7 @@ void virtq_undo(struct virtq *q, const struct virtq_chain *chain)
     q->next_avail--;
 }
 
-void virtq_done(struct virtq *q, const struct virtq_chain *chain, uint32_t written)
+void virtq_put(struct virtq *q, const struct virtq_chain *chain, uint32_t written)
 {
     assert(is_taken(q, chain->head) && written <= chain->wr.length);
     set_taken(q, chain->head, false);
@@ -241,8 +241,18 @@ void virtq_done(struct virtq *q, const struct virtq_chain *chain, uint32_t writt
     __atomic_store_n(&element->id, chain->head, __ATOMIC_RELAXED);
     __atomic_store_n(&element->len, written, __ATOMIC_RELAXED);
     q->next_used++;
-    /* 2.7.8.2: the data and the element are visible before the index. */
+}
+
+void virtq_publish(struct virtq *q)
+{
+    /* 2.7.8.2: the data and the elements are visible before the index. */
     __atomic_store_n(&q->used->idx, q->next_used, __ATOMIC_RELEASE);
+}
+
+void virtq_done(struct virtq *q, const struct virtq_chain *chain, uint32_t written)
+{
+    virtq_put(q, chain, written);
+    virtq_publish(q);
 }
 
 /* 2.7.10: the words behind the rings that carry event indices. */

@@ -100,6 +100,13 @@ void virtq_undo(struct virtq *q, const struct virtq_chain *chain);
  */
 void virtq_done(struct virtq *q, const struct virtq_chain *chain, uint32_t written);
 
+/*
+ * The two halves of virtq_done, for requests that the driver must see all at once: put them one by
+ * one, then publish.
+ */
+void virtq_put(struct virtq *q, const struct virtq_chain *chain, uint32_t written);
+void virtq_publish(struct virtq *q);
+
 /* After a batch of virtq_done, 65535 of them at most: must the driver be interrupted (2.7.7.2)? */
 bool virtq_wants_irq(struct virtq *q);
 

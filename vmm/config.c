@@ -17,6 +17,7 @@ struct option {
     const char *value; /* what stands for it in the help; NULL: a flag */
     const char *help;
     size_t place; /* of a const char * or a bool, by `value`; not used with `store` */
+    bool repeat;  /* may be given more than once */
     int (*store)(struct options *options, const char *name, const char *value,
                  struct minivmm_error *err);
 };
@@ -102,21 +103,31 @@ static int store_timeout(struct options *o, const char *name, const char *value,
 #define AT(member) offsetof(struct options, member)
 
 static const struct option table[] = {
-    {"kernel", "FILE", "bzImage or ELF vmlinux to boot (needed)", AT(vm.kernel), NULL},
-    {"initrd", "FILE", "initial RAM file system", AT(vm.initrd), NULL},
-    {"cmdline", "WORDS", "kernel command line, added to the defaults", AT(vm.cmdline), NULL},
-    {"no-default-cmdline", NULL, "leave minivmm's own words out of it", AT(vm.no_default_cmdline),
-     NULL},
-    {"cpus", "N", "vCPUs, 1 to 254 (default 1)", 0, store_cpus},
-    {"memory", "SIZE", "guest memory: MiB, or a suffix M, G, T (default 256M)", 0, store_memory},
-    {"platform", "HOW", "describe it by acpi, dtb or cmdline (default acpi)", 0, store_platform},
-    {"timeout", "SECONDS", "end the guest when that long has passed", 0, store_timeout},
-    {"debug-exit", NULL, "a 32-bit register at port 0xf4 ends the guest", AT(vm.debug_exit), NULL},
-    {"explain", NULL, "print what the guest would find, and boot nothing", AT(explain), NULL},
-    {"stats", NULL, "print times and exit counts at the end", AT(stats), NULL},
-    {"quiet", NULL, "no verdict in words at the end", AT(quiet), NULL},
-    {"help", NULL, "this text", AT(help), NULL},
-    {"version", NULL, "the version", AT(version), NULL},
+    {"kernel", "FILE", "bzImage or ELF vmlinux to boot (needed)", .place = AT(vm.kernel)},
+    {"initrd", "FILE", "initial RAM file system", .place = AT(vm.initrd)},
+    {"cmdline", "WORDS", "kernel command line, added to the defaults", .place = AT(vm.cmdline)},
+    {"no-default-cmdline", NULL, "leave minivmm's own words out of it",
+     .place = AT(vm.no_default_cmdline)},
+    {"disk", "FILE[,...]", "a disk, /dev/vda and on; repeatable, see below", .repeat = true,
+     .store = store_disk},
+    {"tap", "NAME[,...]", "a network interface on a tap; repeatable", .repeat = true,
+     .store = store_tap},
+    {"net", "user[,...]", "or one that needs no root; repeatable", .repeat = true,
+     .store = store_net},
+    {"rng", NULL, "virtio-rng: random numbers of the host's", .place = AT(vm.rng)},
+    {"cpus", "N", "vCPUs, 1 to 254 (default 1)", .store = store_cpus},
+    {"memory", "SIZE", "guest memory: MiB, or a suffix M, G, T (default 256M)",
+     .store = store_memory},
+    {"platform", "HOW", "describe it by acpi, dtb or cmdline (default acpi)",
+     .store = store_platform},
+    {"timeout", "SECONDS", "end the guest when that long has passed", .store = store_timeout},
+    {"debug-exit", NULL, "a 32-bit register at port 0xf4 ends the guest",
+     .place = AT(vm.debug_exit)},
+    {"explain", NULL, "print what the guest would find, and boot nothing", .place = AT(explain)},
+    {"stats", NULL, "print times and exit counts at the end", .place = AT(stats)},
+    {"quiet", NULL, "no verdict in words at the end", .place = AT(quiet)},
+    {"help", NULL, "this text", .place = AT(help)},
+    {"version", NULL, "the version", .place = AT(version)},
 };
 #define TABLE_SIZE (sizeof(table) / sizeof(table[0]))
 
@@ -159,7 +170,7 @@ int options_parse(int argc, char *const argv[], struct options *options, struct 
         const struct option *option = find(argv[i], &value);
         if (!option)
             return error_set(err, -EINVAL, "%s: no such option; see minivmm --help", argv[i]);
-        if (seen[option - table])
+        if (seen[option - table] && !option->repeat)
             return error_set(err, -EINVAL, "--%s: given twice", option->name);
         seen[option - table] = true;
         if (!option->value && value)
@@ -190,6 +201,20 @@ void options_print_help(FILE *out)
                  table[i].value ? table[i].value : "");
         fprintf(out, "  %-22s %s\n", left, table[i].help);
     }
+    fputs("\n--disk FILE[,readonly][,direct][,ephemeral][,cache=writeback|writethrough]\n"
+          "           [,serial=TEXT][,queues=N][,queue-size=N]\n"
+          "  readonly      the guest cannot write; several VMs may share the image\n"
+          "  ephemeral     what the guest writes is gone at its end; the image is shared too\n"
+          "  direct        round the host's page cache\n"
+          "  writethrough  each write is on stable storage before the guest hears it is done\n"
+          "--tap NAME[,mac=ADDRESS][,mtu=N][,queues=N][,vhost][,offload=off][,pcap=FILE]\n"
+          "  NAME          a tap of the host, created if there is none; or fd=N, an open one\n"
+          "  vhost         the host's kernel moves the packets\n"
+          "--net user[,forward=tcp:HOSTPORT:GUESTPORT]...[,deny][,mac=ADDRESS][,pcap=FILE]\n"
+          "  user          this user's own network, by passt; deny: but nothing gets out\n"
+          "--net socket=PATH[,mac=ADDRESS][,pcap=FILE]\n"
+          "  PATH          a listening socket that takes frames, such as a running passt's\n",
+          out);
     fputs("\nexit code: 0 powered off or restarted in order; 1-119 a status the guest reported;\n"
           "120 panic; 121 triple fault, or KVM refused to run it; 124 deadline; 125 an error of\n"
           "minivmm or its host; 128+N stopped by signal N, Ctrl-A x counting as 2\n",

@@ -9,16 +9,31 @@
 
 #include "vmm/clock.h"
 
-static void drain_wake(struct event_source *source, uint32_t events)
+/* Somebody woke the loop: to stop it, or to have something run here. */
+static void handle_wake(struct event_source *source, uint32_t events)
 {
     (void)events;
+    struct event_loop *loop = source->arg;
     eventfd_t value;
     eventfd_read(source->fd, &value);
+
+    pthread_mutex_lock(&loop->call_lock);
+    struct event_call *call = loop->calls;
+    loop->calls = NULL;
+    pthread_mutex_unlock(&loop->call_lock);
+    while (call) {
+        struct event_call *next = call->next; /* the call may be gone once it has run */
+        call->run(call);
+        call = next;
+    }
 }
 
 int event_loop_init(struct event_loop *loop, struct minivmm_error *err)
 {
-    *loop = (struct event_loop){.epoll_fd = -1, .wake = {.fd = -1, .ready = drain_wake}};
+    *loop = (struct event_loop){.epoll_fd = -1,
+                                .wake = {.fd = -1, .ready = handle_wake, .arg = loop},
+                                .call_lock = PTHREAD_MUTEX_INITIALIZER,
+                                .call_ended = PTHREAD_COND_INITIALIZER};
     loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     loop->wake.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int rc = loop->epoll_fd < 0 || loop->wake.fd < 0 ? -errno : 0;
@@ -67,18 +82,81 @@ void event_loop_remove(struct event_loop *loop, struct event_source *source)
     }
 }
 
+static void run_deferred(struct event_loop *loop)
+{
+    while (loop->deferred) {
+        struct event_deferred *deferred = loop->deferred;
+        loop->deferred = deferred->next;
+        deferred->pending = false;
+        deferred->run(deferred);
+    }
+}
+
+void event_loop_once(struct event_loop *loop, int timeout_ms)
+{
+    run_deferred(loop); /* of a call on the caller's own thread */
+    int n = epoll_wait(loop->epoll_fd, loop->batch, EVENT_LOOP_BATCH, timeout_ms);
+    loop->batch_count = n;
+    for (int i = 0; i < n; i++) {
+        struct event_source *source = loop->batch[i].data.ptr;
+        if (source)
+            source->ready(source, loop->batch[i].events);
+        run_deferred(loop);
+    }
+    loop->batch_count = 0;
+}
+
 void event_loop_run(struct event_loop *loop)
 {
-    while (!__atomic_load_n(&loop->stopping, __ATOMIC_ACQUIRE)) {
-        int n = epoll_wait(loop->epoll_fd, loop->batch, EVENT_LOOP_BATCH, -1);
-        loop->batch_count = n;
-        for (int i = 0; i < n; i++) {
-            struct event_source *source = loop->batch[i].data.ptr;
-            if (source)
-                source->ready(source, loop->batch[i].events);
+    while (!__atomic_load_n(&loop->stopping, __ATOMIC_ACQUIRE))
+        event_loop_once(loop, -1);
+}
+
+void event_loop_defer(struct event_loop *loop, struct event_deferred *deferred)
+{
+    if (deferred->pending)
+        return;
+    deferred->pending = true;
+    deferred->next = loop->deferred;
+    loop->deferred = deferred;
+}
+
+void event_loop_cancel(struct event_loop *loop, struct event_deferred *deferred)
+{
+    for (struct event_deferred **at = &loop->deferred; *at; at = &(*at)->next) {
+        if (*at == deferred) {
+            *at = deferred->next;
+            deferred->pending = false;
+            return;
         }
-        loop->batch_count = 0;
     }
+}
+
+void event_loop_call(struct event_loop *loop, struct event_call *call)
+{
+    call->done = false;
+    if (!loop->has_thread) {
+        call->run(call);
+        while (!call->done)
+            event_loop_once(loop, -1);
+        run_deferred(loop);
+        return;
+    }
+    pthread_mutex_lock(&loop->call_lock);
+    call->next = loop->calls;
+    loop->calls = call;
+    eventfd_write(loop->wake.fd, 1);
+    while (!call->done)
+        pthread_cond_wait(&loop->call_ended, &loop->call_lock);
+    pthread_mutex_unlock(&loop->call_lock);
+}
+
+void event_call_done(struct event_loop *loop, struct event_call *call)
+{
+    pthread_mutex_lock(&loop->call_lock);
+    call->done = true;
+    pthread_cond_broadcast(&loop->call_ended);
+    pthread_mutex_unlock(&loop->call_lock);
 }
 
 void event_loop_stop(struct event_loop *loop)

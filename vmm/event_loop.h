@@ -1,12 +1,13 @@
 /*
- * One thread's event loop: descriptors (epoll) and timers (timerfd).
+ * One thread's event loop: descriptors (epoll), timers (timerfd), calls from other threads.
  *
- * Everything but event_loop_stop and event_timer_set belongs to the loop's thread, or to the time
- * before it runs. Handlers run one after the other and must not block.
+ * Everything but event_loop_stop, event_loop_call and event_timer_set belongs to the loop's thread,
+ * or to the time before it runs. Handlers run one after the other and must not block.
  */
 #ifndef VMM_EVENT_LOOP_H
 #define VMM_EVENT_LOOP_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -25,12 +26,40 @@ struct event_source {
     void *arg;
 };
 
+/*
+ * Work to be done once, after the handler that asks for it: what many steps of a handler ask for is
+ * done once for all of them. Lies inside its owner; {0} with `run` set before its first use.
+ */
+struct event_deferred {
+    void (*run)(struct event_deferred *deferred);
+    struct event_deferred *next;
+    bool pending;
+};
+
+/* A function to be run on the loop's thread while another thread waits. Lives on its stack. */
+struct event_call {
+    void (*run)(struct event_call *call); /* it, or something later on, says event_call_done */
+    void *arg;
+    struct event_call *next;
+    bool done;
+};
+
 struct event_loop {
     int epoll_fd;
     struct event_source wake; /* an eventfd that ends epoll_wait */
     bool stopping;            /* atomic */
+    /*
+     * A thread other than the caller's runs the loop, or is about to. Set and cleared by who starts
+     * and joins it; without one, event_loop_call does everything on the caller's thread.
+     */
+    bool has_thread;
     struct epoll_event batch[EVENT_LOOP_BATCH];
     int batch_count;
+    struct event_deferred *deferred;
+
+    pthread_mutex_t call_lock;
+    pthread_cond_t call_ended;
+    struct event_call *calls;
 };
 
 int event_loop_init(struct event_loop *loop, struct minivmm_error *err);
@@ -50,6 +79,22 @@ void event_loop_remove(struct event_loop *loop, struct event_source *source);
 
 /* Call handlers until event_loop_stop. */
 void event_loop_run(struct event_loop *loop);
+
+/* Call the handlers of what is ready, waiting at most `timeout_ms` for something; -1: for ever. */
+void event_loop_once(struct event_loop *loop, int timeout_ms);
+
+/* Run it once, after the handler that is running, or before the next one. */
+void event_loop_defer(struct event_loop *loop, struct event_deferred *deferred);
+
+/* Not after all; harmless when it is not pending. */
+void event_loop_cancel(struct event_loop *loop, struct event_deferred *deferred);
+
+/*
+ * From another thread than the loop's: have call->run run there, and wait until event_call_done,
+ * which ends the wait from the loop's thread.
+ */
+void event_loop_call(struct event_loop *loop, struct event_call *call);
+void event_call_done(struct event_loop *loop, struct event_call *call);
 
 /* From any thread: make event_loop_run return after the handler it is in. */
 void event_loop_stop(struct event_loop *loop);

@@ -1,11 +1,101 @@
 #include "vmm/guest_load.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/sysinfo.h>
 
 #include "vmm/layout.h"
 
 #define PAGE_SIZE 4096u
+
+_Static_assert(MINIVMM_DEVICES_MAX == LAYOUT_VIRTIO_SLOTS, "what minivmm.h promises");
+
+static int check_disk(const struct minivmm_disk *disk, unsigned index, struct minivmm_error *err)
+{
+    unsigned size = disk->queue_size;
+
+    if (!disk->path || !*disk->path)
+        return error_set(err, -EINVAL, "disk %u: no file given", index);
+    if (disk->ephemeral && (disk->readonly || disk->direct))
+        return error_set(err, -EINVAL, "disk %u: %s: ephemeral and %s exclude each other", index,
+                         disk->path, disk->readonly ? "readonly" : "direct");
+    if (disk->serial && strlen(disk->serial) > MINIVMM_DISK_SERIAL)
+        return error_set(err, -EINVAL, "disk %u: %s: serial %s: has more than %u bytes", index,
+                         disk->path, disk->serial, MINIVMM_DISK_SERIAL);
+    if (disk->queues > MINIVMM_DISK_QUEUES)
+        return error_set(err, -EINVAL, "disk %u: %s: %u queues are more than %u", index, disk->path,
+                         disk->queues, MINIVMM_DISK_QUEUES);
+    if (size &&
+        ((size & (size - 1)) || size < MINIVMM_QUEUE_SIZE_MIN || size > MINIVMM_QUEUE_SIZE_MAX))
+        return error_set(err, -EINVAL,
+                         "disk %u: %s: queue size %u: must be a power of two from %u to %u", index,
+                         disk->path, size, MINIVMM_QUEUE_SIZE_MIN, MINIVMM_QUEUE_SIZE_MAX);
+    return 0;
+}
+
+static int check_net(const struct minivmm_net *net, unsigned index, struct minivmm_error *err)
+{
+    int ways = !!net->tap + (net->tap_fd > 0) + net->user + !!net->socket;
+    bool is_tap = net->tap || net->tap_fd > 0;
+
+    if (ways != 1 || (net->tap && !*net->tap) || (net->socket && !*net->socket))
+        return error_set(err, -EINVAL,
+                         "net %u: needs exactly one of a tap, an open tap, user and a socket",
+                         index);
+    if (net->mac[0] & 1)
+        return error_set(err, -EINVAL, "net %u: mac: is the address of a group", index);
+    if (net->mtu && (net->mtu < MINIVMM_MTU_MIN || net->mtu > MINIVMM_MTU_MAX))
+        return error_set(err, -EINVAL, "net %u: mtu %u is not within %u to %u", index, net->mtu,
+                         MINIVMM_MTU_MIN, MINIVMM_MTU_MAX);
+    if (net->queues > MINIVMM_NET_QUEUES)
+        return error_set(err, -EINVAL, "net %u: %u queues are more than %u", index, net->queues,
+                         MINIVMM_NET_QUEUES);
+    if (!is_tap && (net->mtu || net->queues > 1 || net->vhost || net->no_offload))
+        return error_set(err, -EINVAL, "net %u: mtu, queues, vhost and offload are for taps",
+                         index);
+    if (net->tap_fd > 0 && net->queues > 1)
+        return error_set(err, -EINVAL, "net %u: an open tap has one queue, not %u", index,
+                         net->queues);
+    if (net->vhost && net->pcap)
+        return error_set(err, -EINVAL,
+                         "net %u: pcap: with vhost the packets do not pass through here", index);
+    if (!net->user && (net->deny || net->forward_count > 0))
+        return error_set(err, -EINVAL, "net %u: forward and deny are for user", index);
+    if (net->forward_count > MINIVMM_FORWARDS_MAX)
+        return error_set(err, -EINVAL, "net %u: more than %u forwards", index,
+                         MINIVMM_FORWARDS_MAX);
+    return 0;
+}
+
+/* How many virtio devices the configuration asks for. */
+static unsigned count_devices(const struct minivmm_config *config)
+{
+    return config->disk_count + config->net_count + config->rng;
+}
+
+static int check_devices(const struct minivmm_config *config, struct minivmm_error *err)
+{
+    for (unsigned i = 0; i < config->disk_count; i++) {
+        if (i == LAYOUT_VIRTIO_SLOTS)
+            return error_set(err, -EINVAL, "disk %u: a VM has room for %u virtio devices", i,
+                             LAYOUT_VIRTIO_SLOTS);
+        int rc = check_disk(&config->disks[i], i, err);
+        if (rc < 0)
+            return rc;
+    }
+    for (unsigned i = 0; i < config->net_count; i++) {
+        if (config->disk_count + i >= LAYOUT_VIRTIO_SLOTS)
+            return error_set(err, -EINVAL, "net %u: a VM has room for %u virtio devices", i,
+                             LAYOUT_VIRTIO_SLOTS);
+        int rc = check_net(&config->nets[i], i, err);
+        if (rc < 0)
+            return rc;
+    }
+    if (count_devices(config) > LAYOUT_VIRTIO_SLOTS)
+        return error_set(err, -EINVAL, "rng: a VM has room for %u virtio devices, and there are %u",
+                         LAYOUT_VIRTIO_SLOTS, count_devices(config));
+    return 0;
+}
 
 static int check(const struct minivmm_config *config, struct minivmm_error *err)
 {
@@ -33,11 +123,11 @@ static int check(const struct minivmm_config *config, struct minivmm_error *err)
                              (unsigned long long)(config->memory >> 20),
                              (unsigned long long)(total >> 20));
     }
-    return 0;
+    return check_devices(config, err);
 }
 
-/* The platform that every VM has. */
-static unsigned collect_facts(struct platform_fact *facts)
+/* The platform that every VM has, and a slot for each virtio device. */
+static unsigned collect_facts(const struct minivmm_config *config, struct platform_fact *facts)
 {
     unsigned n = 0;
     facts[n++] = (struct platform_fact){.kind = PLATFORM_COM1,
@@ -48,6 +138,11 @@ static unsigned collect_facts(struct platform_fact *facts)
         .kind = PLATFORM_POWER, .base = LAYOUT_POWER, .len = LAYOUT_POWER_SIZE};
     facts[n++] =
         (struct platform_fact){.kind = PLATFORM_PVPANIC, .base = LAYOUT_PORT_PANIC, .len = 1};
+    for (unsigned i = 0; i < count_devices(config); i++)
+        facts[n++] = (struct platform_fact){.kind = PLATFORM_VIRTIO,
+                                            .base = LAYOUT_VIRTIO + i * LAYOUT_VIRTIO_SIZE,
+                                            .len = LAYOUT_VIRTIO_SIZE,
+                                            .irq = LAYOUT_IRQ_VIRTIO + i};
     return n;
 }
 
@@ -61,7 +156,7 @@ int guest_load_init(struct guest_load *load, const struct minivmm_config *config
     if (rc < 0)
         return rc;
 
-    load->fact_count = collect_facts(load->facts);
+    load->fact_count = collect_facts(config, load->facts);
     const struct boot_config boot = {.kernel = config->kernel,
                                      .initrd = config->initrd,
                                      .cmdline = config->cmdline,

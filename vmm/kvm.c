@@ -189,6 +189,16 @@ int kvm_add_irqfd(struct kvm *kvm, int fd, unsigned line, struct minivmm_error *
     return rc < 0 ? rc : 0;
 }
 
+int kvm_add_doorbell(struct kvm *kvm, int fd, uint64_t gpa, uint32_t value)
+{
+    struct kvm_ioeventfd doorbell = {.datamatch = value,
+                                     .addr = gpa,
+                                     .len = sizeof(value),
+                                     .fd = fd,
+                                     .flags = KVM_IOEVENTFD_FLAG_DATAMATCH};
+    return ioctl(kvm->vm_fd, KVM_IOEVENTFD, &doorbell) < 0 ? -errno : 0;
+}
+
 int kvm_set_route(struct kvm *kvm, unsigned line, const struct kvm_msi_route *route)
 {
     /* struct kvm_irq_routing ends in a flexible array; this is one with room. */

@@ -44,6 +44,12 @@ int kvm_create_vcpu(struct kvm *kvm, unsigned index, struct minivmm_error *err);
 int kvm_add_irqfd(struct kvm *kvm, int fd, unsigned line, struct minivmm_error *err);
 
 /*
+ * From any thread, in a running VM too: a 32-bit write of `value` to guest-physical address `gpa`
+ * signals the eventfd `fd` without leaving the kernel, until kvm_close. Negative errno.
+ */
+int kvm_add_doorbell(struct kvm *kvm, int fd, uint64_t gpa, uint32_t value);
+
+/*
  * What line `line` sends from now on; not `enabled`: nothing. From any thread. Returns a negative
  * errno when KVM refuses.
  */

@@ -17,6 +17,8 @@
 #include "vmm/clock.h"
 #include "vmm/event_loop.h"
 #include "vmm/guest_load.h"
+#include "vmm/slots.h"
+#include "vmm/thread.h"
 #include "vmm/vcpu.h"
 
 #define THREAD_STACK   (256u * 1024)
@@ -42,10 +44,11 @@ struct minivmm {
     struct serial serial;
     int serial_irq;
     struct platform_regs regs;
+    struct slots slots;
     struct vcpu *vcpus;
 
     pthread_t loop_thread;
-    bool has_serial, has_ioapic, loop_running;
+    bool has_serial, has_ioapic;
 
     pthread_mutex_t lock; /* guards everything below */
     pthread_cond_t changed;
@@ -256,41 +259,14 @@ static void *loop_main(void *arg)
     return NULL;
 }
 
-/*
- * Start a thread that no signal reaches but those that a fault of its own raises: blocked, they
- * would end the program behind the back of its handlers.
- */
-static int start_thread(pthread_t *thread, void *(*function)(void *), void *arg, const char *name,
-                        struct minivmm_error *err)
-{
-    static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS};
-    pthread_attr_t attr;
-    sigset_t all, before;
-
-    sigfillset(&all);
-    for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
-        sigdelset(&all, faults[i]);
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, THREAD_STACK);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = -pthread_create(thread, &attr, function, arg);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attr);
-    if (rc < 0)
-        return error_set(err, rc, "cannot start thread %s: %s%s", name, strerror(-rc),
-                         rc == -EAGAIN ? "; raise the limit on threads (ulimit -u, pids.max)" : "");
-    pthread_setname_np(*thread, name);
-    return 0;
-}
-
 static int start_threads(struct minivmm *vm, struct minivmm_error *err)
 {
-    int rc = start_thread(&vm->loop_thread, loop_main, vm, "loop", err);
-    vm->loop_running = rc == 0;
+    int rc = thread_start(&vm->loop_thread, loop_main, vm, "loop", THREAD_STACK, err);
+    vm->loop.has_thread = rc == 0;
     for (unsigned i = 0; rc == 0 && i < vm->config.cpus; i++) {
         char name[16];
         snprintf(name, sizeof(name), "vcpu%u", i);
-        rc = start_thread(&vm->vcpus[i].thread, vcpu_main, &vm->vcpus[i], name, err);
+        rc = thread_start(&vm->vcpus[i].thread, vcpu_main, &vm->vcpus[i], name, THREAD_STACK, err);
         pthread_mutex_lock(&vm->lock); /* Ctrl-A x may end the VM already */
         vm->vcpu_threads += rc == 0;
         pthread_mutex_unlock(&vm->lock);
@@ -298,16 +274,18 @@ static int start_threads(struct minivmm *vm, struct minivmm_error *err)
     return rc;
 }
 
-/* After the end: join all threads, the loop last, for vCPUs may still hand it output. */
+/* After the end: join all threads, the loop last, for vCPUs may still hand it output, and I/O that
+ * is under way ends there. */
 static void join_threads(struct minivmm *vm)
 {
     for (unsigned i = 0; i < vm->vcpu_threads; i++)
         pthread_join(vm->vcpus[i].thread, NULL);
     vm->vcpu_threads = 0;
-    if (vm->loop_running) {
+    if (vm->loop.has_thread) {
+        slots_shutdown(&vm->slots);
         event_loop_stop(&vm->loop);
         pthread_join(vm->loop_thread, NULL);
-        vm->loop_running = false;
+        vm->loop.has_thread = false;
     }
 }
 
@@ -400,6 +378,8 @@ static struct minivmm *allocate(const struct minivmm_config *config)
     vm->times.create = clock_now_ns();
     vm->config = *config;
     vm->config.kernel = vm->config.initrd = vm->config.cmdline = NULL; /* the caller's */
+    vm->config.disks = NULL;
+    vm->config.nets = NULL;
     vm->kvm.fd = vm->kvm.vm_fd = -1;
     vm->loop.epoll_fd = vm->loop.wake.fd = -1;
     vm->deadline.source.fd = vm->panic_grace.source.fd = -1;
@@ -437,8 +417,10 @@ static int build(struct minivmm *vm, const struct minivmm_config *config, struct
     }
     if (rc == 0) {
         place_devices(vm);
-        rc = start_threads(vm, err);
+        rc = slots_create(&vm->slots, config, &vm->guest.mem, &vm->loop, &vm->kvm, &vm->mmio, err);
     }
+    if (rc == 0)
+        rc = start_threads(vm, err);
     return rc;
 }
 
@@ -523,6 +505,7 @@ void minivmm_print_exits(const struct minivmm *vm, FILE *out)
     if (vm->serial.lost)
         fprintf(out, "serial: %llu bytes written while the transmitter was busy\n",
                 (unsigned long long)vm->serial.lost);
+    slots_print(&vm->slots, out);
 }
 
 size_t minivmm_post_codes(const struct minivmm *vm, struct minivmm_post_code *codes, size_t max)
@@ -551,6 +534,7 @@ void minivmm_destroy(struct minivmm *vm)
         return;
     end_vm(vm, MINIVMM_END_STOPPED, SIGTERM, "destroyed");
     join_threads(vm);
+    slots_finish(&vm->slots);
     if (vm->has_serial)
         serial_finish(&vm->serial);
     if (vm->has_ioapic)

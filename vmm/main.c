@@ -95,6 +95,12 @@ static void print_stats(struct minivmm *vm)
     minivmm_print_exits(vm, stderr);
 }
 
+static void print_line(void *arg, const char *line)
+{
+    (void)arg;
+    fprintf(stderr, "minivmm: %s\r\n", line); /* the terminal may be raw */
+}
+
 static int run(const struct options *options)
 {
     struct minivmm_verdict verdict;
@@ -124,30 +130,40 @@ static int run(const struct options *options)
     return verdict.exit_code;
 }
 
-int main(int argc, char **argv)
+/* What the command line asks for; returns the exit code. */
+static int obey(struct options *options)
 {
-    struct options options;
     struct minivmm_error err;
 
-    if (options_parse(argc, argv, &options, &err) < 0)
-        return fail(err.text);
-    if (options.help || options.version) {
-        if (options.help)
+    if (options->help || options->version) {
+        if (options->help)
             options_print_help(stdout);
         else
             puts("minivmm " MINIVMM_VERSION);
         return finish_stdout();
     }
-    if (options.explain) {
-        if (minivmm_explain(&options.vm, stdout, &err) < 0)
+    if (options->explain) {
+        if (minivmm_explain(&options->vm, stdout, &err) < 0)
             return fail(err.text);
         return finish_stdout();
     }
     /* Descriptors that are closed now would become someone else's: a guest's output in a file. */
     if (fcntl(STDOUT_FILENO, F_GETFD) < 0)
         return fail("standard output is closed");
-    options.vm.serial_in = fcntl(STDIN_FILENO, F_GETFD) < 0 ? -1 : STDIN_FILENO;
-    options.vm.serial_out = STDOUT_FILENO;
-    options.vm.serial_escape = isatty(STDIN_FILENO);
-    return run(&options);
+    options->vm.serial_in = fcntl(STDIN_FILENO, F_GETFD) < 0 ? -1 : STDIN_FILENO;
+    options->vm.serial_out = STDOUT_FILENO;
+    options->vm.serial_escape = isatty(STDIN_FILENO);
+    if (!options->quiet)
+        options->vm.log = print_line;
+    return run(options);
+}
+
+int main(int argc, char **argv)
+{
+    struct options options;
+    struct minivmm_error err;
+
+    int code = options_parse(argc, argv, &options, &err) < 0 ? fail(err.text) : obey(&options);
+    options_finish(&options);
+    return code;
 }

@@ -41,6 +41,54 @@ enum minivmm_platform {
 #define MINIVMM_MEMORY_MAX  (1ull << 42)
 #define MINIVMM_TIMEOUT_MAX (7u * 24 * 3600)
 
+#define MINIVMM_DEVICES_MAX    16u /* virtio devices of a VM, all kinds together */
+#define MINIVMM_DISK_QUEUES    16u /* queues of a disk, at most */
+#define MINIVMM_DISK_SERIAL    20u /* bytes of a serial number, at most */
+#define MINIVMM_QUEUE_SIZE_MIN 4u
+#define MINIVMM_QUEUE_SIZE_MAX 32768u
+
+/*
+ * A disk: virtio-blk in front of a raw image or a block device. The guest sees them in the order
+ * given: /dev/vda, /dev/vdb... What is in an image is never looked at. An image is locked while the
+ * VM exists: against everybody, or against writers only if this VM does not write it either.
+ */
+struct minivmm_disk {
+    const char *path;
+    bool readonly;       /* never written; the guest is told */
+    bool direct;         /* round the host's page cache (O_DIRECT) */
+    bool ephemeral;      /* what the guest writes is gone with the VM; the image is not changed */
+    bool writethrough;   /* each write is on stable storage before the guest hears it is done */
+    const char *serial;  /* at most MINIVMM_DISK_SERIAL bytes; NULL: none */
+    unsigned queues;     /* up to MINIVMM_DISK_QUEUES; 0: 1 */
+    unsigned queue_size; /* requests a queue holds: a power of two; 0: 256 */
+};
+
+#define MINIVMM_NET_QUEUES   8u
+#define MINIVMM_MTU_MIN      68u
+#define MINIVMM_MTU_MAX      65535u
+#define MINIVMM_FORWARDS_MAX 16u
+
+/*
+ * A network interface: virtio-net. Exactly one of `tap`, `tap_fd`, `user` and `socket` says where
+ * its packets go; the guest sees the interfaces in the order given.
+ */
+struct minivmm_net {
+    const char *tap; /* a tap interface of the host, created if there is none and we may */
+    int tap_fd;      /* an open tap with IFF_TAP, IFF_NO_PI and IFF_VNET_HDR, duplicated; 0: none */
+    bool user;       /* passt: the network of this user, without privileges or preparation */
+    const char *socket; /* a listening socket that takes frames behind a 32-bit length */
+
+    uint8_t mac[6];   /* all zero: made from the interface's name and this host's machine id */
+    unsigned mtu;     /* 0: the interface's own */
+    unsigned queues;  /* pairs, up to MINIVMM_NET_QUEUES; 0: 1. Taps only */
+    bool vhost;       /* the host's kernel moves the packets. Taps only */
+    bool no_offload;  /* whole frames with checksums only. Taps only */
+    const char *pcap; /* a file that gets a copy of what passes; not with vhost */
+    const char *forwards[MINIVMM_FORWARDS_MAX]; /* user: "tcp:HOSTPORT:GUESTPORT", or udp */
+    unsigned forward_count;
+    bool deny; /* user: nothing gets out but to the host's own forwards */
+};
+
 /*
  * What to run. Plain data: strings and descriptors stay the caller's and need to live only until
  * minivmm_create returns, the serial descriptors until minivmm_destroy.
@@ -58,6 +106,17 @@ struct minivmm_config {
     int serial_in;      /* what the guest's COM1 receives; -1: nothing */
     int serial_out;     /* where its output goes; -1: nowhere */
     bool serial_escape; /* Ctrl-A x in the input stops the VM, Ctrl-A Ctrl-A is one Ctrl-A */
+    const struct minivmm_disk *disks;
+    unsigned disk_count;
+    const struct minivmm_net *nets;
+    unsigned net_count;
+    bool rng; /* virtio-rng: the host's random numbers */
+    /*
+     * Something worth a line happened, "net 0: denied tcp 192.0.2.1:443" say; at most a few a
+     * second. Called on a thread of the library's, until minivmm_wait has returned. NULL: not told.
+     */
+    void (*log)(void *arg, const char *line);
+    void *log_arg;
 };
 
 /* 1 vCPU, 256 MiB, ACPI, no serial descriptors. */

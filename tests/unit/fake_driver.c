@@ -1,9 +1,21 @@
 #include "tests/unit/fake_driver.h"
 
-#include <criterion/criterion.h>
+#include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* The test is wrong, or the device does what cannot be gone on from. */
+__attribute__((format(printf, 1, 2), noreturn)) static void die(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+    abort();
+}
 
 static uint64_t page_up(uint64_t gpa)
 {
@@ -24,7 +36,7 @@ static void *host(const struct fake_driver *d, uint64_t gpa, uint64_t size)
 {
     void *at = guest_mem_at(d->mem, gpa, size);
     if (!at)
-        cr_assert_fail("the driver has no RAM at 0x%llx", (unsigned long long)gpa);
+        die("the driver has no RAM at 0x%llx", (unsigned long long)gpa);
     return at;
 }
 
@@ -33,7 +45,8 @@ static void copy(const struct fake_driver *d, uint64_t gpa, void *out, const voi
     for (size_t done = 0; done < size;) {
         uint64_t run = size - done;
         uint8_t *at = guest_mem_run(d->mem, gpa + done, &run);
-        cr_assert_not_null(at);
+        if (!at)
+            die("the driver has no RAM at 0x%llx", (unsigned long long)(gpa + done));
         if (in)
             memcpy(at, (const uint8_t *)in + done, run);
         else
@@ -93,7 +106,7 @@ void fake_driver_set_desc(struct fake_driver *d, uint16_t index, struct vring_de
 static uint16_t alloc_desc(struct fake_driver *d)
 {
     if (d->free_count == 0)
-        cr_assert_fail("the driver has no free descriptor");
+        die("the driver has no free descriptor");
     uint16_t index = d->free_head;
     d->free_head = d->next_free[index];
     d->free_count--;
@@ -196,7 +209,7 @@ bool fake_driver_take(struct fake_driver *d, struct vring_used_elem *element)
     *element = fake_driver_used_element(d, d->used_seen % d->config.size);
     d->used_seen++;
     if (element->id >= d->config.size || d->chain_length[element->id] == 0)
-        cr_assert_fail("the device gave back %u, which it was not given", element->id);
+        die("the device gave back %u, which it was not given", element->id);
 
     unsigned length = d->chain_length[element->id];
     uint16_t index = (uint16_t)element->id;

@@ -1,0 +1,216 @@
+#include "devices/net_rx.h"
+
+#include <errno.h>
+#include <linux/if_ether.h>
+#include <linux/virtio_net.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "devices/pcap.h"
+#include "virtio/local.h"
+
+#define BUDGET 256u /* packets */
+
+/* Room for an ordinary frame is always wanted. */
+#define WANT_MIN (NET_HEADER_SIZE + ETH_HLEN + 4 + ETH_DATA_LEN)
+/* So much slower is a large packet forgotten than noticed: by 1/16 of the difference a packet. */
+#define WANT_DECAY 16u
+
+/* Pieces of one buffer: as many descriptors as a queue has, and one split between regions. */
+#define CHAIN_PIECES (NET_QUEUE_SIZE + 1)
+
+_Static_assert(sizeof(struct virtio_net_hdr_v1) == NET_HEADER_SIZE, "5.1.6");
+
+int net_rx_init(struct net_rx *rx)
+{
+    rx->spare = malloc(NET_PACKET_MAX);
+    return rx->spare ? 0 : -ENOMEM;
+}
+
+void net_rx_finish(struct net_rx *rx)
+{
+    free(rx->spare);
+    rx->spare = NULL;
+}
+
+void net_rx_start(struct net_rx *rx, bool mergeable)
+{
+    rx->mergeable = mergeable;
+    rx->want = mergeable ? WANT_MIN : 1; /* without merging, one buffer is all a packet gets */
+    rx->window = rx->packet = 0;
+    rx->chains = rx->pieces = 0;
+}
+
+void net_rx_stop(struct net_rx *rx)
+{
+    while (rx->chains > 0)
+        virtq_undo(&rx->queue->ring, &rx->chain[--rx->chains]);
+    rx->window = rx->packet = 0;
+    rx->pieces = 0;
+}
+
+/* Take one more buffer into the window: 1, 0 when there is none or no room, -EPROTO. */
+static int take_buffer(struct net_rx *rx)
+{
+    for (unsigned i = 0; i < NET_QUEUE_SIZE; i++) {
+        if (rx->chains == NET_RX_CHAINS_MAX || rx->pieces + CHAIN_PIECES > NET_RX_PIECES_MAX)
+            return 0;
+        struct virtq_chain *chain = &rx->chain[rx->chains];
+        chain->iov = &rx->iov[rx->pieces];
+        chain->capacity = CHAIN_PIECES;
+        int rc = virtq_next(&rx->queue->ring, chain);
+        if (rc <= 0)
+            return rc;
+        if (chain->wr.length == 0) { /* nothing can be put there */
+            local_done(rx->queue, chain, 0);
+            continue;
+        }
+        /* Readable bytes mean nothing here (5.1.6.3); the pieces of the window are all writable. */
+        if (chain->rd.count > 0)
+            memmove(chain->iov, chain->wr.iov, chain->wr.count * sizeof(struct iovec));
+        rx->chains++;
+        rx->pieces += chain->wr.count;
+        rx->window += (uint32_t)chain->wr.length;
+        return 1;
+    }
+    return 0;
+}
+
+/* Drop the first `count` buffers from the window: they are the driver's again. */
+static void consume(struct net_rx *rx, unsigned count)
+{
+    unsigned pieces = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        pieces += rx->chain[i].wr.count;
+        rx->window -= (uint32_t)rx->chain[i].wr.length;
+    }
+    rx->chains -= count;
+    rx->pieces -= pieces;
+    memmove(rx->chain, rx->chain + count, rx->chains * sizeof(rx->chain[0]));
+    memmove(rx->iov, rx->iov + pieces, rx->pieces * sizeof(rx->iov[0]));
+}
+
+/* Copy between the window, from `offset` on, and `data`; returns how much there was of it. */
+static size_t copy(const struct net_rx *rx, size_t offset, uint8_t *data, size_t size, bool into)
+{
+    size_t copied = 0;
+
+    for (unsigned i = 0; i < rx->pieces && copied < size; i++) {
+        const struct iovec *piece = &rx->iov[i];
+        if (offset >= piece->iov_len) {
+            offset -= piece->iov_len;
+            continue;
+        }
+        size_t part = piece->iov_len - offset;
+        if (part > size - copied)
+            part = size - copied;
+        uint8_t *there = (uint8_t *)piece->iov_base + offset;
+        if (into)
+            memcpy(there, data + copied, part);
+        else
+            memcpy(data + copied, there, part);
+        copied += part;
+        offset = 0;
+    }
+    return copied;
+}
+
+/* The packet of `size` bytes lies in the window: give the driver its buffers, all at once. */
+static void deliver(struct net_rx *rx, uint32_t size)
+{
+    unsigned count = 0;
+
+    for (uint32_t covered = 0; covered < size; count++)
+        covered += (uint32_t)rx->chain[count].wr.length;
+    uint16_t buffers = (uint16_t)count; /* 5.1.6.4.1: 1 without merging */
+    copy(rx, offsetof(struct virtio_net_hdr_v1, num_buffers), (uint8_t *)&buffers, sizeof(buffers),
+         true);
+    for (unsigned i = 0; i < count; i++) {
+        uint32_t part = (uint32_t)rx->chain[i].wr.length;
+        if (part > size)
+            part = size;
+        virtq_put(&rx->queue->ring, &rx->chain[i], part);
+        size -= part;
+    }
+    local_publish(rx->queue);
+    consume(rx, count);
+}
+
+/* A packet waits for buffers: true when it is done with, false when it goes on waiting. */
+static bool continue_overrun(struct net_rx *rx, int *rc)
+{
+    while (rx->window < rx->packet) {
+        uint32_t before = rx->window;
+        unsigned limit = rx->queue->config.size;
+        *rc = rx->chains < limit ? take_buffer(rx) : -EMSGSIZE;
+        if (*rc == 0 && rx->pieces + CHAIN_PIECES <= NET_RX_PIECES_MAX)
+            return false;
+        if (*rc != 1) { /* broken, or the driver's buffers can never hold it */
+            rx->drops->received++;
+            rx->packet = 0;
+            return true;
+        }
+        copy(rx, before, rx->spare + (before - rx->overrun), rx->packet - before, true);
+    }
+    deliver(rx, rx->packet);
+    rx->packet = 0;
+    return true;
+}
+
+static bool passes(struct net_rx *rx)
+{
+    uint8_t frame[ETH_HLEN + 4];
+
+    if (rx->filter->promiscuous && !rx->filter->vlan_filter)
+        return true;
+    return net_filter_passes(rx->filter, frame,
+                             copy(rx, NET_HEADER_SIZE, frame, sizeof(frame), false));
+}
+
+/* A packet of `size` bytes has come into the window, and perhaps over it. */
+static void accept(struct net_rx *rx, uint32_t size)
+{
+    if (rx->mergeable && size > rx->want)
+        rx->want = size;
+    else if (rx->mergeable && rx->want > WANT_MIN)
+        rx->want -= (rx->want - (size > WANT_MIN ? size : WANT_MIN)) / WANT_DECAY;
+    if (!passes(rx)) {
+        rx->drops->filtered++;
+        return;
+    }
+    if (rx->pcap)
+        pcap_add(rx->pcap, rx->iov, rx->pieces + 1, NET_HEADER_SIZE, size);
+    if (size <= rx->window) {
+        deliver(rx, size);
+    } else if (rx->mergeable) {
+        rx->packet = size;
+        rx->overrun = rx->window;
+    } else {
+        rx->drops->received++;
+    }
+}
+
+int net_rx_drain(struct net_rx *rx)
+{
+    for (unsigned i = 0; i < BUDGET; i++) {
+        int rc = 1;
+        if (rx->packet > 0 && !continue_overrun(rx, &rc))
+            return 0;
+        while (rc == 1 && rx->window < rx->want)
+            rc = take_buffer(rx);
+        if (rc == -EPROTO)
+            return rc;
+        if (rx->chains == 0)
+            return 0;
+        rx->iov[rx->pieces] = (struct iovec){.iov_base = rx->spare, .iov_len = NET_PACKET_MAX};
+        ssize_t size = rx->be->ops->receive(rx->be, rx->pair, rx->iov, rx->pieces + 1);
+        if (size == -EAGAIN || size == -EBADFD)
+            return (int)size;
+        if (size < (ssize_t)NET_HEADER_SIZE)
+            rx->drops->received++;
+        else
+            accept(rx, (uint32_t)size);
+    }
+    return 1;
+}

@@ -1,0 +1,29 @@
+/*
+ * The local datapath: this process serves the rings, on the event loop's thread.
+ *
+ * A kick makes the loop call the device type's `serve`, which takes chains with virtq_next until
+ * there are none, and answers
+ *     0        the ring is empty: kicks are asked for again, and the ring is looked at once more
+ *     1        enough chains were taken: others have their turn, then it goes on
+ *     -EAGAIN  the device cannot take more now; it calls local_resume when it can
+ *     -EPROTO  from virtq_next: the driver broke the ring; the device needs a reset
+ * Requests may complete later, in any order. Interrupts are given once a drain or a batch of
+ * completions, and only where the driver wants them.
+ */
+#ifndef VIRTIO_LOCAL_H
+#define VIRTIO_LOCAL_H
+
+#include "virtio/virtio.h"
+
+extern const struct virtio_datapath local_datapath;
+
+/* A request is done: virtq_done, the interrupt, and the end of a stop that waited for it. */
+void local_done(struct virtio_queue *queue, const struct virtq_chain *chain, uint32_t written);
+
+/* The same for what was given back with virtq_put: one request of several chains. */
+void local_publish(struct virtio_queue *queue);
+
+/* The device can take requests from this queue again; at once if it runs, else never mind. */
+void local_resume(struct virtio_queue *queue);
+
+#endif

@@ -1,0 +1,256 @@
+#include "vmm/slots.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/virtio_mmio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "devices/net_stream.h"
+#include "devices/passt.h"
+#include "devices/tap.h"
+#include "vmm/clock.h"
+
+#define DENIED_PER_SECOND 10u
+#define MACHINE_ID        "/etc/machine-id"
+
+/*
+ * A busy queue's notifications stay in the kernel from now on, and acknowledgements of used buffers
+ * with them, which leaves one way out of the guest an interrupt: to read its reason. Where KVM
+ * refuses, they arrive as before, only later.
+ */
+static void add_doorbells(void *arg, struct virtio_mmio *mmio, unsigned index)
+{
+    struct slots *slots = arg;
+    unsigned slot = (unsigned)(mmio - slots->mmio);
+    uint64_t gpa = LAYOUT_VIRTIO + (uint64_t)slot * LAYOUT_VIRTIO_SIZE;
+
+    kvm_add_doorbell(slots->kvm, virtio_queue(mmio->dev, index)->kick,
+                     gpa + VIRTIO_MMIO_QUEUE_NOTIFY, index);
+    /* Another queue of the device may have done this before: then it is refused. */
+    if (kvm_add_doorbell(slots->kvm, slots->nowhere, gpa + VIRTIO_MMIO_INTERRUPT_ACK,
+                         VIRTIO_MMIO_INT_VRING) == 0)
+        virtio_acknowledged(mmio->dev);
+}
+
+static int place(struct slots *slots, struct virtio_dev *dev, struct bus *bus,
+                 struct minivmm_error *err)
+{
+    unsigned slot = slots->count++;
+
+    slots->mmio[slot] = (struct virtio_mmio){.dev = dev, .busy = add_doorbells, .arg = slots};
+    bus_add(bus, LAYOUT_VIRTIO + slot * LAYOUT_VIRTIO_SIZE, LAYOUT_VIRTIO_SIZE, &virtio_mmio_ops,
+            &slots->mmio[slot]);
+    return kvm_add_irqfd(slots->kvm, dev->call, LAYOUT_IRQ_VIRTIO + slot, err);
+}
+
+static int create_disk(struct slots *slots, const struct minivmm_disk *config,
+                       const struct guest_mem *mem, struct event_loop *loop,
+                       struct minivmm_error *err)
+{
+    unsigned index = slots->disk_count++;
+    const struct disk_config backend = {.path = config->path,
+                                        .index = index,
+                                        .readonly = config->readonly,
+                                        .direct = config->direct,
+                                        .ephemeral = config->ephemeral};
+    const struct blk_config frontend = {.readonly = config->readonly,
+                                        .writethrough = config->writethrough,
+                                        .serial = config->serial,
+                                        .queues = config->queues ? config->queues : 1,
+                                        .queue_size = config->queue_size ? config->queue_size
+                                                                         : BLK_QUEUE_SIZE};
+
+    int rc = disk_create(&backend, loop, &slots->disks[index], err);
+    if (rc == 0 && disk_tail_bytes(slots->disks[index]))
+        rc = error_set(err, -EINVAL,
+                       "disk %u: %s: its last %u bytes do not fill a sector of %u and would be out "
+                       "of the guest's reach; fill it up: truncate -s %%%u %s",
+                       index, config->path, disk_tail_bytes(slots->disks[index]), DISK_SECTOR,
+                       DISK_SECTOR, config->path);
+    if (rc == 0)
+        rc = blk_create(&frontend, slots->disks[index], mem, loop, &slots->blks[index], err);
+    return rc;
+}
+
+/* ---- network interfaces -------------------------------------------------------------------- */
+
+/*
+ * An address that stays the same from boot to boot and differs between interfaces and hosts: a hash
+ * (FNV-1a) of the interface's name and this host's machine id, marked as locally administered.
+ */
+static void make_mac(uint8_t *mac, const char *name, unsigned index)
+{
+    char text[128] = {0};
+    uint64_t hash = 0xcbf29ce484222325ull;
+
+    int fd = open(MACHINE_ID, O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd < 0 ? 0 : read(fd, text, 32);
+    if (fd >= 0)
+        close(fd);
+    length = length < 0 ? 0 : length;
+    length += snprintf(text + length, sizeof(text) - (size_t)length, "%s %u", name, index);
+    for (ssize_t i = 0; i < length; i++)
+        hash = (hash ^ (uint8_t)text[i]) * 0x100000001b3ull;
+    memcpy(mac, &hash, 6);
+    mac[0] = (uint8_t)((mac[0] & ~1u) | 2u);
+}
+
+/* A frame that --net user,deny kept in; no more than a few lines a second are told. */
+static void tell_denied(void *arg, unsigned index, const char *what)
+{
+    struct slots *slots = arg;
+    uint64_t second = clock_now_ns() / NS_PER_SECOND;
+    char line[160];
+
+    slots->denied++;
+    if (second != slots->denied_second) {
+        slots->denied_second = second;
+        slots->denied_told = 0;
+    }
+    if (!slots->log || slots->denied_told++ >= DENIED_PER_SECOND)
+        return;
+    snprintf(line, sizeof(line), "net %u: denied %s", index, what);
+    slots->log(slots->log_arg, line);
+}
+
+static int create_backend(struct slots *slots, const struct minivmm_net *config, unsigned index,
+                          struct net_backend **backend, struct minivmm_error *err)
+{
+    if (config->user) {
+        const struct passt_config passt = {.index = index,
+                                           .forwards = config->forwards,
+                                           .forward_count = config->forward_count,
+                                           .deny = config->deny,
+                                           .denied = tell_denied,
+                                           .arg = slots};
+        return passt_create(&passt, backend, err);
+    }
+    if (config->socket) {
+        const struct net_stream_config stream = {0};
+        int fd = net_stream_connect(config->socket, index, err);
+        return fd < 0 ? fd : net_stream_create(&stream, fd, index, backend, err);
+    }
+    const struct tap_config tap = {.index = index,
+                                   .name = config->tap,
+                                   .fd = config->tap_fd > 0 ? config->tap_fd : -1,
+                                   .pairs = config->queues ? config->queues : 1,
+                                   .mtu = config->mtu,
+                                   .no_offload = config->no_offload};
+    return tap_create(&tap, backend, err);
+}
+
+static int create_net(struct slots *slots, const struct minivmm_net *config,
+                      const struct guest_mem *mem, struct event_loop *loop,
+                      struct minivmm_error *err)
+{
+    static const uint8_t no_mac[6];
+    unsigned index = slots->net_count++;
+    struct net_config frontend = {.index = index, .no_filter = config->vhost};
+    struct net_backend *backend;
+    char what[16];
+
+    if (memcmp(config->mac, no_mac, sizeof(no_mac)) != 0)
+        memcpy(frontend.mac, config->mac, sizeof(frontend.mac));
+    else
+        make_mac(frontend.mac, config->tap ? config->tap : "", index);
+    int rc = config->pcap ? pcap_create(config->pcap, index, &slots->pcaps[index], err) : 0;
+    if (rc == 0)
+        rc = create_backend(slots, config, index, &backend, err);
+    if (rc < 0)
+        return rc;
+    frontend.pcap = slots->pcaps[index];
+    frontend.mtu = backend->mtu;
+    snprintf(what, sizeof(what), "net %u", index);
+    if (config->vhost)
+        rc = vhost_net_create(what, mem, backend->pairs, backend->fds, &slots->vhosts[index], err);
+    if (rc < 0) {
+        backend->ops->destroy(backend);
+        return rc;
+    }
+    rc = net_create(&frontend, backend, mem, loop, &slots->nets[index], err);
+    if (rc == 0 && config->vhost)
+        vhost_net_attach(slots->vhosts[index], net_device(slots->nets[index]));
+    return rc;
+}
+
+/* ---- all of them --------------------------------------------------------------------------- */
+
+int slots_create(struct slots *slots, const struct minivmm_config *config,
+                 const struct guest_mem *mem, struct event_loop *loop, struct kvm *kvm,
+                 struct bus *mmio, struct minivmm_error *err)
+{
+    int rc = 0;
+
+    slots->kvm = kvm;
+    slots->log = config->log;
+    slots->log_arg = config->log_arg;
+    slots->nowhere = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (slots->nowhere < 0)
+        return error_set(err, -errno, "eventfd: %s", strerror(errno));
+    for (unsigned i = 0; rc == 0 && i < config->disk_count; i++) {
+        rc = create_disk(slots, &config->disks[i], mem, loop, err);
+        if (rc == 0)
+            rc = place(slots, blk_device(slots->blks[i]), mmio, err);
+    }
+    for (unsigned i = 0; rc == 0 && i < config->net_count; i++) {
+        rc = create_net(slots, &config->nets[i], mem, loop, err);
+        if (rc == 0)
+            rc = place(slots, net_device(slots->nets[i]), mmio, err);
+    }
+    if (rc == 0 && config->rng) {
+        rc = rng_init(&slots->rng, mem, loop, err);
+        if (rc == 0)
+            rc = place(slots, &slots->rng.dev, mmio, err);
+    }
+    return rc;
+}
+
+void slots_shutdown(struct slots *slots)
+{
+    for (unsigned i = 0; i < slots->count; i++)
+        virtio_shutdown(slots->mmio[i].dev);
+}
+
+void slots_finish(struct slots *slots)
+{
+    for (unsigned i = 0; i < slots->disk_count; i++) {
+        blk_destroy(slots->blks[i]);
+        disk_destroy(slots->disks[i]);
+    }
+    for (unsigned i = 0; i < slots->net_count; i++) {
+        net_destroy(slots->nets[i]);
+        vhost_net_destroy(slots->vhosts[i]);
+        pcap_destroy(slots->pcaps[i]);
+    }
+    rng_finish(&slots->rng);
+    if (slots->kvm && slots->nowhere >= 0)
+        close(slots->nowhere);
+    *slots = (struct slots){0};
+}
+
+void slots_print(const struct slots *slots, FILE *out)
+{
+    for (unsigned i = 0; i < slots->count; i++) {
+        const struct virtio_dev *dev = slots->mmio[i].dev;
+        for (unsigned q = 0; q < dev->queue_count; q++) {
+            const struct virtio_queue *queue = &dev->queues[q];
+            fprintf(out, "slot %u, %s, queue %u: %llu requests, %llu interrupts\n", i,
+                    dev->type->name, q, (unsigned long long)queue->chains,
+                    (unsigned long long)queue->interrupts);
+        }
+        if (dev->breaks)
+            fprintf(out, "slot %u, %s: its driver broke a queue %u time%s\n", i, dev->type->name,
+                    dev->breaks, dev->breaks == 1 ? "" : "s");
+    }
+    for (unsigned i = 0; i < slots->net_count; i++) {
+        struct net_drops drops = net_drops(slots->nets[i]);
+        if (drops.sent || drops.received || drops.filtered)
+            fprintf(out, "net %u: dropped %llu sent, %llu received; %llu not addressed to it\n", i,
+                    (unsigned long long)drops.sent, (unsigned long long)drops.received,
+                    (unsigned long long)drops.filtered);
+    }
+    if (slots->denied)
+        fprintf(out, "denied: %llu frames\n", (unsigned long long)slots->denied);
+}
