@@ -38,6 +38,20 @@ static void serve(struct virtio_queue *queue)
     eventfd_write(queue->kick, 1);
 }
 
+enum local_try local_try(struct virtio_queue *queue)
+{
+    struct event_loop *loop = queue->dev->loop;
+
+    if (!event_loop_borrow(loop))
+        return LOCAL_BUSY;
+    if (queue->served && virtq_waiting(&queue->ring) <= LOCAL_LITTLE)
+        serve(queue);
+    else if (queue->served)
+        eventfd_write(queue->kick, 1);
+    event_loop_return(loop);
+    return LOCAL_DONE;
+}
+
 static void handle_kick(struct event_source *source, uint32_t events)
 {
     (void)events;
@@ -64,6 +78,7 @@ static void begin(struct event_call *call)
         queue->signal.run = handle_signal;
         if (event_loop_add(dev->loop, &queue->source, KICK_EVENTS) < 0)
             virtio_break(dev); /* no memory in the kernel: it cannot be served */
+        queue->served = true;
         eventfd_write(queue->kick, 1);
     }
     if (dev->type->started)
@@ -102,6 +117,7 @@ static void end(struct event_call *call)
     struct virtio_dev *dev = call->arg;
 
     for (unsigned i = dev->local_first; i < dev->queue_count; i++) {
+        dev->queues[i].served = false;
         if (dev->queues[i].ready)
             event_loop_remove(dev->loop, &dev->queues[i].source);
     }

@@ -26,4 +26,17 @@ void local_publish(struct virtio_queue *queue);
 /* The device can take requests from this queue again; at once if it runs, else never mind. */
 void local_resume(struct virtio_queue *queue);
 
+/*
+ * On a vCPU's thread, for a queue whose driver has just notified it: serve it here and now if the
+ * loop sleeps and there is little to do. Waking the loop's thread would take several times as long
+ * as a request, and the vCPU has left the guest already. More than a little is the loop's, which
+ * then works while the guest goes on.
+ */
+#define LOCAL_LITTLE 2u /* requests */
+enum local_try {
+    LOCAL_DONE, /* or handed over to the loop */
+    LOCAL_BUSY, /* the loop is at work: it has to be told */
+};
+enum local_try local_try(struct virtio_queue *queue);
+
 #endif

@@ -106,13 +106,23 @@ static void write_register(struct virtio_mmio *mmio, uint64_t offset, uint32_t v
 
 static void notify(struct virtio_mmio *mmio, uint32_t index)
 {
-    virtio_kick(mmio->dev, index);
-    if (!mmio->busy || index >= mmio->dev->queue_count)
+    if (!virtio_kick(mmio->dev, index) || !mmio->busy)
         return;
     /* Two vCPUs at once may lose a count, but only one of them reaches the limit. */
     if (__atomic_load_n(&mmio->notified[index], __ATOMIC_RELAXED) < VIRTIO_MMIO_BUSY &&
         __atomic_add_fetch(&mmio->notified[index], 1, __ATOMIC_RELAXED) == VIRTIO_MMIO_BUSY)
         mmio->busy(mmio->arg, mmio, index);
+}
+
+static void acknowledge(struct virtio_mmio *mmio, uint32_t bits)
+{
+    virtio_acknowledge(mmio->dev, bits);
+    if (!mmio->interrupted)
+        return;
+    const uint32_t many = VIRTIO_MMIO_BUSY_INTERRUPTS;
+    if (__atomic_load_n(&mmio->acknowledged, __ATOMIC_RELAXED) < many &&
+        __atomic_add_fetch(&mmio->acknowledged, 1, __ATOMIC_RELAXED) == many)
+        mmio->interrupted(mmio->arg, mmio);
 }
 
 static uint64_t mmio_read(void *arg, uint64_t offset, unsigned size)
@@ -143,7 +153,7 @@ static void mmio_write(void *arg, uint64_t offset, unsigned size, uint64_t value
         return;
     }
     if (offset == VIRTIO_MMIO_INTERRUPT_ACK) {
-        virtio_acknowledge(mmio->dev, word);
+        acknowledge(mmio, word);
         return;
     }
     virtio_lock(mmio->dev);

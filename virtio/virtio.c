@@ -274,10 +274,17 @@ void virtio_queue_set_ready(struct virtio_queue *queue, bool ready)
     }
 }
 
-void virtio_kick(struct virtio_dev *dev, uint32_t index)
+bool virtio_kick(struct virtio_dev *dev, uint32_t index)
 {
-    if (index < dev->queue_count && is_running(dev))
-        eventfd_write(dev->queues[index].kick, 1);
+    if (index >= dev->queue_count || !is_running(dev))
+        return false;
+    if (index >= dev->local_first) {
+        enum local_try tried = local_try(&dev->queues[index]);
+        if (tried != LOCAL_BUSY)
+            return false;
+    }
+    eventfd_write(dev->queues[index].kick, 1);
+    return true;
 }
 
 uint32_t virtio_interrupt_status(const struct virtio_dev *dev)

@@ -32,6 +32,7 @@ struct virtio_queue {
     int kick;          /* eventfd: the driver has something */
 
     /* The local datapath's. */
+    bool served; /* between its start and its stop */
     struct event_source source;
     struct event_deferred signal;
     uint64_t chains;     /* requests completed, for statistics */
@@ -175,8 +176,11 @@ bool virtio_queue_open(const struct virtio_queue *queue);
  */
 void virtio_queue_set_ready(struct virtio_queue *queue, bool ready);
 
-/* From any thread: the driver notifies a queue; ignored where that means nothing. */
-void virtio_kick(struct virtio_dev *dev, uint32_t index);
+/*
+ * From any thread: the driver notifies a queue; ignored where that means nothing. True when it
+ * would have paid to hand the notification on without coming here.
+ */
+bool virtio_kick(struct virtio_dev *dev, uint32_t index);
 
 uint32_t virtio_interrupt_status(const struct virtio_dev *dev);
 void virtio_acknowledge(struct virtio_dev *dev, uint32_t bits);

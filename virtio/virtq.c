@@ -110,6 +110,11 @@ struct gathered {
     uint64_t rd_length;     /* of them readable, once `wr` is known */
 };
 
+unsigned virtq_waiting(const struct virtq *q)
+{
+    return q->broken ? 0 : waiting(q);
+}
+
 /*
  * Add a buffer; what two adjacent regions hold together becomes two pieces. False when it is not
  * all in RAM, or too many pieces.

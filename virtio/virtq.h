@@ -91,6 +91,9 @@ int virtq_start(struct virtq *q, const struct guest_mem *mem, const struct virtq
  */
 int virtq_next(struct virtq *q, struct virtq_chain *chain);
 
+/* How many requests the driver has waiting, so far as it tells. */
+unsigned virtq_waiting(const struct virtq *q);
+
 /* Put the request that virtq_next gave last back, untouched: it comes again. */
 void virtq_undo(struct virtq *q, const struct virtq_chain *chain);
 

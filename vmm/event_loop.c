@@ -32,6 +32,7 @@ int event_loop_init(struct event_loop *loop, struct minivmm_error *err)
 {
     *loop = (struct event_loop){.epoll_fd = -1,
                                 .wake = {.fd = -1, .ready = handle_wake, .arg = loop},
+                                .baton = PTHREAD_MUTEX_INITIALIZER,
                                 .call_lock = PTHREAD_MUTEX_INITIALIZER,
                                 .call_ended = PTHREAD_COND_INITIALIZER};
     loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -94,8 +95,10 @@ static void run_deferred(struct event_loop *loop)
 
 void event_loop_once(struct event_loop *loop, int timeout_ms)
 {
-    run_deferred(loop); /* of a call on the caller's own thread */
+    if (!loop->has_thread)
+        run_deferred(loop); /* what was put off outside of any handler */
     int n = epoll_wait(loop->epoll_fd, loop->batch, EVENT_LOOP_BATCH, timeout_ms);
+    pthread_mutex_lock(&loop->baton);
     loop->batch_count = n;
     for (int i = 0; i < n; i++) {
         struct event_source *source = loop->batch[i].data.ptr;
@@ -104,6 +107,18 @@ void event_loop_once(struct event_loop *loop, int timeout_ms)
         run_deferred(loop);
     }
     loop->batch_count = 0;
+    pthread_mutex_unlock(&loop->baton);
+}
+
+bool event_loop_borrow(struct event_loop *loop)
+{
+    return pthread_mutex_trylock(&loop->baton) == 0;
+}
+
+void event_loop_return(struct event_loop *loop)
+{
+    run_deferred(loop);
+    pthread_mutex_unlock(&loop->baton);
 }
 
 void event_loop_run(struct event_loop *loop)
@@ -137,9 +152,9 @@ void event_loop_call(struct event_loop *loop, struct event_call *call)
     call->done = false;
     if (!loop->has_thread) {
         call->run(call);
+        run_deferred(loop);
         while (!call->done)
             event_loop_once(loop, -1);
-        run_deferred(loop);
         return;
     }
     pthread_mutex_lock(&loop->call_lock);

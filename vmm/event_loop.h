@@ -56,6 +56,7 @@ struct event_loop {
     struct epoll_event batch[EVENT_LOOP_BATCH];
     int batch_count;
     struct event_deferred *deferred;
+    pthread_mutex_t baton; /* held by whoever runs handlers: the loop's thread, or a borrower */
 
     pthread_mutex_t call_lock;
     pthread_cond_t call_ended;
@@ -88,6 +89,14 @@ void event_loop_defer(struct event_loop *loop, struct event_deferred *deferred);
 
 /* Not after all; harmless when it is not pending. */
 void event_loop_cancel(struct event_loop *loop, struct event_deferred *deferred);
+
+/*
+ * From another thread: if the loop is asleep, be its thread until event_loop_return, which runs
+ * what was deferred; false when it is at work. For what is done sooner than a sleeping thread is
+ * woken. As a handler must, the borrower does not block, and it removes no source.
+ */
+bool event_loop_borrow(struct event_loop *loop);
+void event_loop_return(struct event_loop *loop);
 
 /*
  * From another thread than the loop's: have call->run run there, and wait until event_call_done,

@@ -261,8 +261,10 @@ static void *loop_main(void *arg)
 
 static int start_threads(struct minivmm *vm, struct minivmm_error *err)
 {
+    vm->loop.has_thread = true;
     int rc = thread_start(&vm->loop_thread, loop_main, vm, "loop", THREAD_STACK, err);
-    vm->loop.has_thread = rc == 0;
+    if (rc < 0)
+        vm->loop.has_thread = false;
     for (unsigned i = 0; rc == 0 && i < vm->config.cpus; i++) {
         char name[16];
         snprintf(name, sizeof(name), "vcpu%u", i);

@@ -15,21 +15,28 @@
 #define DENIED_PER_SECOND 10u
 #define MACHINE_ID        "/etc/machine-id"
 
-/*
- * A busy queue's notifications stay in the kernel from now on, and acknowledgements of used buffers
- * with them, which leaves one way out of the guest an interrupt: to read its reason. Where KVM
- * refuses, they arrive as before, only later.
- */
-static void add_doorbells(void *arg, struct virtio_mmio *mmio, unsigned index)
+static uint64_t registers_of(const struct slots *slots, const struct virtio_mmio *mmio)
+{
+    return LAYOUT_VIRTIO + (uint64_t)(mmio - slots->mmio) * LAYOUT_VIRTIO_SIZE;
+}
+
+/* A busy queue's notifications stay in the kernel. Where KVM refuses, they arrive as before. */
+static void add_kick_doorbell(void *arg, struct virtio_mmio *mmio, unsigned index)
 {
     struct slots *slots = arg;
-    unsigned slot = (unsigned)(mmio - slots->mmio);
-    uint64_t gpa = LAYOUT_VIRTIO + (uint64_t)slot * LAYOUT_VIRTIO_SIZE;
-
     kvm_add_doorbell(slots->kvm, virtio_queue(mmio->dev, index)->kick,
-                     gpa + VIRTIO_MMIO_QUEUE_NOTIFY, index);
-    /* Another queue of the device may have done this before: then it is refused. */
-    if (kvm_add_doorbell(slots->kvm, slots->nowhere, gpa + VIRTIO_MMIO_INTERRUPT_ACK,
+                     registers_of(slots, mmio) + VIRTIO_MMIO_QUEUE_NOTIFY, index);
+}
+
+/*
+ * Acknowledgements of used buffers end in the kernel, which leaves one way out of the guest an
+ * interrupt: to read its reason.
+ */
+static void add_ack_doorbell(void *arg, struct virtio_mmio *mmio)
+{
+    struct slots *slots = arg;
+    if (kvm_add_doorbell(slots->kvm, slots->nowhere,
+                         registers_of(slots, mmio) + VIRTIO_MMIO_INTERRUPT_ACK,
                          VIRTIO_MMIO_INT_VRING) == 0)
         virtio_acknowledged(mmio->dev);
 }
@@ -39,7 +46,8 @@ static int place(struct slots *slots, struct virtio_dev *dev, struct bus *bus,
 {
     unsigned slot = slots->count++;
 
-    slots->mmio[slot] = (struct virtio_mmio){.dev = dev, .busy = add_doorbells, .arg = slots};
+    slots->mmio[slot] = (struct virtio_mmio){
+        .dev = dev, .busy = add_kick_doorbell, .interrupted = add_ack_doorbell, .arg = slots};
     bus_add(bus, LAYOUT_VIRTIO + slot * LAYOUT_VIRTIO_SIZE, LAYOUT_VIRTIO_SIZE, &virtio_mmio_ops,
             &slots->mmio[slot]);
     return kvm_add_irqfd(slots->kvm, dev->call, LAYOUT_IRQ_VIRTIO + slot, err);
