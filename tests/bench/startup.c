@@ -169,14 +169,16 @@ int main(int argc, char **argv)
 
     if (argc == 3 && strcmp(argv[1], "--bare") == 0)
         bare_vm(atoi(argv[2]));
-    if (argc != 4) {
-        fprintf(stderr, "usage: startup MINIVMM TINY-KERNEL WAITING-KERNEL\n");
+    if (argc != 5) {
+        fprintf(stderr, "usage: startup MINIVMM TINY-KERNEL WAITING-KERNEL IMAGE\n");
         return 2;
     }
     char *nothing[] = {argv[1], "--version", NULL};
     char *split[] = {self, "--bare", "1", NULL};
     char *full[] = {self, "--bare", "2", NULL};
     char *tiny[] = {argv[1], "--kernel", argv[2], "--debug-exit", "--quiet", NULL};
+    char *disk[] = {argv[1],   "--kernel", argv[2], "--debug-exit",
+                    "--quiet", "--disk",   argv[4], NULL};
     char *waiting[] = {argv[1], "--kernel", argv[3], "--quiet", "--timeout", "20", NULL};
     const struct {
         const char *name;
@@ -184,7 +186,8 @@ int main(int argc, char **argv)
     } rows[] = {{"exec and exit, no VM (minivmm --version)", nothing},
                 {"floor: bare system calls, split irqchip", split},
                 {"floor: bare system calls, irqchip in the kernel", full},
-                {"minivmm, 1 vCPU, 256 MiB", tiny}};
+                {"minivmm, 1 vCPU, 256 MiB", tiny},
+                {"the same with an idle disk", disk}};
 
     printf("%-52s %8s  (10-90 %%)\n", "milliseconds, median of 60", "");
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
