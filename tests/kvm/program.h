@@ -30,6 +30,7 @@ struct program {
     enum program_end in, out, err;
     bool nobody;          /* with uid and gid 65534 and no other group */
     int ignored;          /* a signal that is ignored from the start, as nohup has it; 0: none */
+    bool among_others;    /* other programs of the test run beside it */
     bool background;      /* another process group has the terminal, see program_foreground */
     const char *over_kvm; /* this file in place of /dev/kvm; "": an empty /dev */
 
