@@ -62,6 +62,8 @@ struct blk {
     struct virtio_blk_config config;
     struct disk *disk;
     bool writethrough; /* what the cache mode is after a reset */
+    void (*failed)(void *arg, enum disk_op op, int error); /* of the configuration */
+    void *failed_arg;
     uint8_t id[VIRTIO_BLK_ID_BYTES];
     struct pool pools[BLK_QUEUES_MAX];
 };
@@ -118,6 +120,9 @@ static void handle_done(struct disk_request *disk, int result)
     struct request *request = (struct request *)((char *)disk - offsetof(struct request, disk));
 
     if (result < 0) {
+        const struct blk *blk = blk_of(request->queue->dev);
+        if (blk->failed)
+            blk->failed(blk->failed_arg, disk->op, -result);
         finish(request, VIRTIO_BLK_S_IOERR, 0);
     } else if (++request->range < request->range_count) {
         start_range(request);
@@ -361,6 +366,8 @@ static void fill_config(struct blk *blk, const struct blk_config *config)
     if (config->serial)
         memcpy(blk->id, config->serial, strnlen(config->serial, sizeof(blk->id)));
     blk->writethrough = config->writethrough;
+    blk->failed = config->failed;
+    blk->failed_arg = config->arg;
     reset(&blk->dev);
 }
 

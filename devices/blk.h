@@ -22,6 +22,10 @@ struct blk_config {
     const char *serial;  /* at most BLK_SERIAL_MAX bytes; NULL: none */
     unsigned queues;     /* 1..BLK_QUEUES_MAX */
     unsigned queue_size; /* a power of two from BLK_QUEUE_SIZE_MIN to VIRTQ_SIZE_MAX */
+    /* The host could not do it, `error` an errno, and the guest is told so. On the loop's thread.
+     * NULL: nobody wants to know. */
+    void (*failed)(void *arg, enum disk_op op, int error);
+    void *arg;
 };
 
 struct blk;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/virtio_mmio.h>
+#include <stdarg.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -12,8 +13,8 @@
 #include "devices/tap.h"
 #include "vmm/clock.h"
 
-#define DENIED_PER_SECOND 10u
-#define MACHINE_ID        "/etc/machine-id"
+#define LINES_PER_SECOND 10u
+#define MACHINE_ID       "/etc/machine-id"
 
 static uint64_t registers_of(const struct slots *slots, const struct virtio_mmio *mmio)
 {
@@ -53,6 +54,44 @@ static int place(struct slots *slots, struct virtio_dev *dev, struct bus *bus,
     return kvm_add_irqfd(slots->kvm, dev->call, LAYOUT_IRQ_VIRTIO + slot, err);
 }
 
+/*
+ * A line for the owner, on the loop's thread. No more than a few a second: a guest may provoke
+ * them.
+ */
+__attribute__((format(printf, 2, 3))) static void tell(struct slots *slots, const char *format, ...)
+{
+    uint64_t second = clock_now_ns() / NS_PER_SECOND;
+    char line[200];
+    va_list args;
+
+    if (second != slots->told_second) {
+        slots->told_second = second;
+        slots->told = 0;
+    }
+    if (!slots->log || slots->told++ >= LINES_PER_SECOND)
+        return;
+    va_start(args, format);
+    vsnprintf(line, sizeof(line), format, args);
+    va_end(args);
+    slots->log(slots->log_arg, line);
+}
+
+static void tell_failed(void *arg, enum disk_op op, int error)
+{
+    static const char *const names[] = {
+        [DISK_READ] = "read",
+        [DISK_WRITE] = "write",
+        [DISK_FLUSH] = "flush",
+        [DISK_DISCARD] = "discard",
+        [DISK_ZERO] = "write of zeroes",
+        [DISK_ZERO_UNMAP] = "write of zeroes",
+    };
+    struct slot_disk *disk = arg;
+    tell(disk->slots, "disk %u: %s failed on the host: %s%s", disk->index, names[op],
+         strerror(error),
+         disk_failure(disk->disk) ? "; after a failed flush nothing is written any more" : "");
+}
+
 static int create_disk(struct slots *slots, const struct minivmm_disk *config,
                        const struct guest_mem *mem, struct event_loop *loop,
                        struct minivmm_error *err)
@@ -68,17 +107,22 @@ static int create_disk(struct slots *slots, const struct minivmm_disk *config,
                                         .serial = config->serial,
                                         .queues = config->queues ? config->queues : 1,
                                         .queue_size = config->queue_size ? config->queue_size
-                                                                         : BLK_QUEUE_SIZE};
+                                                                         : BLK_QUEUE_SIZE,
+                                        .failed = tell_failed,
+                                        .arg = &slots->disks[index]};
+    struct slot_disk *disk = &slots->disks[index];
 
-    int rc = disk_create(&backend, loop, &slots->disks[index], err);
-    if (rc == 0 && disk_tail_bytes(slots->disks[index]))
+    disk->slots = slots;
+    disk->index = index;
+    int rc = disk_create(&backend, loop, &disk->disk, err);
+    if (rc == 0 && disk_tail_bytes(disk->disk))
         rc = error_set(err, -EINVAL,
                        "disk %u: %s: its last %u bytes do not fill a sector of %u and would be out "
                        "of the guest's reach; fill it up: truncate -s %%%u %s",
-                       index, config->path, disk_tail_bytes(slots->disks[index]), DISK_SECTOR,
-                       DISK_SECTOR, config->path);
+                       index, config->path, disk_tail_bytes(disk->disk), DISK_SECTOR, DISK_SECTOR,
+                       config->path);
     if (rc == 0)
-        rc = blk_create(&frontend, slots->disks[index], mem, loop, &slots->blks[index], err);
+        rc = blk_create(&frontend, disk->disk, mem, loop, &disk->blk, err);
     return rc;
 }
 
@@ -105,22 +149,12 @@ static void make_mac(uint8_t *mac, const char *name, unsigned index)
     mac[0] = (uint8_t)((mac[0] & ~1u) | 2u);
 }
 
-/* A frame that --net user,deny kept in; no more than a few lines a second are told. */
+/* A frame that --net user,deny kept in. */
 static void tell_denied(void *arg, unsigned index, const char *what)
 {
     struct slots *slots = arg;
-    uint64_t second = clock_now_ns() / NS_PER_SECOND;
-    char line[160];
-
     slots->denied++;
-    if (second != slots->denied_second) {
-        slots->denied_second = second;
-        slots->denied_told = 0;
-    }
-    if (!slots->log || slots->denied_told++ >= DENIED_PER_SECOND)
-        return;
-    snprintf(line, sizeof(line), "net %u: denied %s", index, what);
-    slots->log(slots->log_arg, line);
+    tell(slots, "net %u: denied %s", index, what);
 }
 
 static int create_backend(struct slots *slots, const struct minivmm_net *config, unsigned index,
@@ -200,7 +234,7 @@ int slots_create(struct slots *slots, const struct minivmm_config *config,
     for (unsigned i = 0; rc == 0 && i < config->disk_count; i++) {
         rc = create_disk(slots, &config->disks[i], mem, loop, err);
         if (rc == 0)
-            rc = place(slots, blk_device(slots->blks[i]), mmio, err);
+            rc = place(slots, blk_device(slots->disks[i].blk), mmio, err);
     }
     for (unsigned i = 0; rc == 0 && i < config->net_count; i++) {
         rc = create_net(slots, &config->nets[i], mem, loop, err);
@@ -224,8 +258,8 @@ void slots_shutdown(struct slots *slots)
 void slots_finish(struct slots *slots)
 {
     for (unsigned i = 0; i < slots->disk_count; i++) {
-        blk_destroy(slots->blks[i]);
-        disk_destroy(slots->disks[i]);
+        blk_destroy(slots->disks[i].blk);
+        disk_destroy(slots->disks[i].disk);
     }
     for (unsigned i = 0; i < slots->net_count; i++) {
         net_destroy(slots->nets[i]);

@@ -20,8 +20,12 @@ struct slots {
     unsigned count;
     struct virtio_mmio mmio[LAYOUT_VIRTIO_SLOTS];
     unsigned disk_count;
-    struct disk *disks[LAYOUT_VIRTIO_SLOTS];
-    struct blk *blks[LAYOUT_VIRTIO_SLOTS];
+    struct slot_disk {
+        struct slots *slots;
+        unsigned index;
+        struct disk *disk;
+        struct blk *blk;
+    } disks[LAYOUT_VIRTIO_SLOTS];
     unsigned net_count;
     struct net *nets[LAYOUT_VIRTIO_SLOTS];
     struct pcap *pcaps[LAYOUT_VIRTIO_SLOTS];
@@ -30,8 +34,9 @@ struct slots {
 
     void (*log)(void *arg, const char *line); /* of the configuration */
     void *log_arg;
-    uint64_t denied, denied_second; /* lines told, and in which second */
-    unsigned denied_told;
+    uint64_t told_second; /* lines told, and in which second */
+    unsigned told;
+    uint64_t denied; /* frames */
 };
 
 /* Create every device and put it on the bus; `slots` is {0}. On failure slots_finish cleans up. */

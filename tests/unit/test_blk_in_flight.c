@@ -314,9 +314,24 @@ Test(blk_in_flight, S43_writes_are_stable_when_they_must_be)
 
 /* ---- a host that fails --------------------------------------------------------------------- */
 
+static struct {
+    enum disk_op op;
+    int error;
+} told[8];
+static unsigned told_count;
+
+static void note_failure(void *arg, enum disk_op op, int error)
+{
+    cr_expect_eq(arg, &rig);
+    cr_assert(told_count < COUNT(told));
+    told[told_count].op = op;
+    told[told_count++].error = error;
+}
+
 Test(blk_in_flight, C10_errors_of_the_host_reach_the_driver)
 {
-    begin((struct virtio_rig_config){0});
+    begin((struct virtio_rig_config){
+        .blk = {.queues = 1, .queue_size = 256, .failed = note_failure, .arg = &rig}});
     const struct fault read_fails[] = {{.call = CALL_PREADV2, .times = 1, .error = EIO},
                                        {.call = CALL_PREADV, .times = 1, .error = EIO}};
     faults_set(read_fails, 2);
@@ -344,6 +359,13 @@ Test(blk_in_flight, C10_errors_of_the_host_reach_the_driver)
     cr_assert_eq(ftruncate(rig.image, LENGTH), 0);
     cr_expect_eq(blk_driver_read(d, 64, BUF, LENGTH), VIRTIO_BLK_S_IOERR);
     cr_expect_eq(d->used_length, 0);
+
+    /* Mistakes of the driver's are none of the host's. */
+    cr_expect_eq(blk_driver_read(d, UINT64_MAX, BUF, LENGTH), VIRTIO_BLK_S_IOERR);
+    cr_expect_eq(told_count, 3);
+    cr_expect(told[0].op == DISK_READ && told[0].error == EIO);
+    cr_expect(told[1].op == DISK_WRITE && told[1].error == ENOSPC);
+    cr_expect(told[2].op == DISK_READ && told[2].error == EIO);
     end();
 }
 
