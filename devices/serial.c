@@ -82,12 +82,15 @@ static bool transmitter_full(struct serial *serial)
 /* A byte leaves through the transmitter. With the lock held. */
 static void transmit(struct serial *serial, uint8_t byte)
 {
-    if (serial->mcr & UART_MCR_LOOP)
+    if (serial->mcr & UART_MCR_LOOP) {
         rx_push(serial, byte);
-    else if (host_stream_write(&serial->stream, &byte, 1) == 0)
+    } else if (host_stream_write(&serial->stream, &byte, 1) == 0) {
         serial->lost++;
-    else
+    } else {
         serial->tx_full = transmitter_full(serial);
+        if (serial->events->printed)
+            serial->events->printed(serial->events_arg, byte);
+    }
     serial->thr_event = !serial->tx_full;
 }
 

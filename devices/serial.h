@@ -39,8 +39,9 @@ struct serial {
 
 /* What the serial port tells its machine. Called on any thread. */
 struct serial_events {
-    void (*leave)(void *arg);             /* the escape was typed */
-    void (*failed)(void *arg, int error); /* the output failed for good, errno */
+    void (*printed)(void *arg, uint8_t byte); /* went out; not what was lost; may be NULL */
+    void (*leave)(void *arg);                 /* the escape was typed */
+    void (*failed)(void *arg, int error);     /* the output failed for good, errno */
 };
 
 /* `in_fd` and `out_fd` as for host_stream_init. `irq_fd` is an eventfd that must outlive the port.

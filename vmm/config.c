@@ -34,8 +34,8 @@ static bool parse_number(const char *text, uint64_t *number, const char **end)
     return errno == 0;
 }
 
-static int store_count(const char *name, const char *value, unsigned max, const char *unit,
-                       unsigned *to, struct minivmm_error *err)
+int store_count(const char *name, const char *value, unsigned max, const char *unit, unsigned *to,
+                struct minivmm_error *err)
 {
     uint64_t number;
     const char *end;
@@ -121,6 +121,14 @@ static const struct option table[] = {
     {"platform", "HOW", "describe it by acpi, dtb or cmdline (default acpi)",
      .store = store_platform},
     {"timeout", "SECONDS", "end the guest when that long has passed", .store = store_timeout},
+    {"expect", "RE", "it has to print this, in order; repeatable", .repeat = true,
+     .store = store_expect},
+    {"within", "SECONDS", "and the --expect before has so long", .repeat = true,
+     .store = store_within},
+    {"fail-on", "RE", "it must not print this; none: not even panics, BUGs", .repeat = true,
+     .store = store_fail_on},
+    {"until", "RE", "end well when this is printed", .place = AT(vm.until)},
+    {"silence", "SECONDS", "end when nothing was printed for so long", .store = store_silence},
     {"debug-exit", NULL, "a 32-bit register at port 0xf4 ends the guest",
      .place = AT(vm.debug_exit)},
     {"explain", NULL, "print what the guest would find, and boot nothing", .place = AT(explain)},
@@ -215,8 +223,10 @@ void options_print_help(FILE *out)
           "--net socket=PATH[,mac=ADDRESS][,pcap=FILE]\n"
           "  PATH          a listening socket that takes frames, such as a running passt's\n",
           out);
-    fputs("\nexit code: 0 powered off or restarted in order; 1-119 a status the guest reported;\n"
-          "120 panic; 121 triple fault, or KVM refused to run it; 124 deadline; 125 an error of\n"
-          "minivmm or its host; 128+N stopped by signal N, Ctrl-A x counting as 2\n",
-          out);
+    fputs(
+        "\nexit code: 0 powered off or restarted in order; 1-119 a status the guest reported;\n"
+        "120 panic; 121 triple fault, or KVM refused to run it; 122 silence; 123 printed what it\n"
+        "must not, or not what it had to; 124 deadline; 125 an error of minivmm or its host;\n"
+        " 128+N stopped by signal N, Ctrl-A x counting as 2\n",
+        out);
 }

@@ -6,10 +6,14 @@
 
 #include "vmm/error.h"
 
+#define OPTIONS_RULES_MAX 64u /* --expect, and --fail-on */
+
 struct options {
     struct minivmm_config vm; /* its strings point into argv, its devices are the next ones */
     struct minivmm_disk disks[MINIVMM_DEVICES_MAX];
     struct minivmm_net nets[MINIVMM_DEVICES_MAX];
+    struct minivmm_expect expects[OPTIONS_RULES_MAX];
+    const char *fail_on[OPTIONS_RULES_MAX];
     char *texts[2 * MINIVMM_DEVICES_MAX]; /* what the devices' strings point into */
     unsigned text_count;
     bool quiet; /* no verdict in words */
@@ -33,6 +37,20 @@ int store_tap(struct options *options, const char *name, const char *value,
               struct minivmm_error *err);
 int store_net(struct options *options, const char *name, const char *value,
               struct minivmm_error *err);
+
+/* Values of --expect, --within, --fail-on and --silence, in config_watch.c. */
+int store_expect(struct options *options, const char *name, const char *value,
+                 struct minivmm_error *err);
+int store_within(struct options *options, const char *name, const char *value,
+                 struct minivmm_error *err);
+int store_fail_on(struct options *options, const char *name, const char *value,
+                  struct minivmm_error *err);
+int store_silence(struct options *options, const char *name, const char *value,
+                  struct minivmm_error *err);
+
+/* A number from 1 to `max`; `unit` is for the error's text: " of seconds", or nothing. */
+int store_count(const char *name, const char *value, unsigned max, const char *unit, unsigned *to,
+                struct minivmm_error *err);
 
 /* The help text: every option, from the table that options_parse reads. */
 void options_print_help(FILE *out);

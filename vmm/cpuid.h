@@ -3,8 +3,8 @@
  * Intel SDM volume 2, CPUID; AMD APM volume 3, appendix E; virt/kvm/x86/cpuid.rst for 0x4000_00xx.
  *
  * No feature bit is ever set that KVM does not offer; the hypervisor bit and HTT, which tell of the
- * VM and its topology, are ours to set. The package has one core a vCPU, one thread a core; APIC ids
- * are the vCPUs' numbers.
+ * VM and its topology, are ours to set. The package has one core a vCPU, one thread a core; APIC
+ * ids are the vCPUs' numbers.
  */
 #ifndef VMM_CPUID_H
 #define VMM_CPUID_H

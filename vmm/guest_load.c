@@ -10,6 +10,15 @@
 
 _Static_assert(MINIVMM_DEVICES_MAX == LAYOUT_VIRTIO_SLOTS, "what minivmm.h promises");
 
+void minivmm_config_init(struct minivmm_config *config)
+{
+    *config = (struct minivmm_config){.cpus = 1,
+                                      .memory = 256ull << 20,
+                                      .platform = MINIVMM_PLATFORM_ACPI,
+                                      .serial_in = -1,
+                                      .serial_out = -1};
+}
+
 static int check_disk(const struct minivmm_disk *disk, unsigned index, struct minivmm_error *err)
 {
     unsigned size = disk->queue_size;

@@ -20,6 +20,8 @@
 #include "vmm/slots.h"
 #include "vmm/thread.h"
 #include "vmm/vcpu.h"
+#include "vmm/verdict.h"
+#include "vmm/watch.h"
 
 #define THREAD_STACK   (256u * 1024)
 #define POST_CODES_MAX 64u
@@ -45,6 +47,7 @@ struct minivmm {
     int serial_irq;
     struct platform_regs regs;
     struct slots slots;
+    struct watch watch;
     struct vcpu *vcpus;
 
     pthread_t loop_thread;
@@ -55,7 +58,8 @@ struct minivmm {
     enum gate gate;
     unsigned vcpu_threads; /* how many run, or have ended and wait to be joined */
     bool panicked;         /* the guest said so; its end is a panic whatever it looks like */
-    bool grace_runs;       /* the timer that ends a panicked guest */
+    bool grace_runs;       /* the timer that ends a panicked guest, or a doomed one */
+    char doom[200];        /* the guest printed what it must not; empty: it did not */
     bool ended;
     struct minivmm_verdict verdict;
     int end_fd;
@@ -66,27 +70,33 @@ struct minivmm {
 
 /* ---- verdict ------------------------------------------------------------------------------- */
 
-static int exit_code_of(enum minivmm_end end, uint32_t status)
+/*
+ * What the end really is, whatever it looks like: a panicked guest has panicked, one that printed
+ * what it must not has failed, and so has one that ends well before all was printed that was
+ * expected. Only a stop from outside is none of the guest's.
+ */
+static enum minivmm_end judge(struct minivmm *vm, enum minivmm_end end, uint32_t status)
 {
-    switch (end) {
-    case MINIVMM_END_POWEROFF:
-    case MINIVMM_END_REBOOT:
-        return MINIVMM_EXIT_OK;
-    case MINIVMM_END_STATUS: /* a status that does not fit must not wrap into another, or to 0 */
-        return status < MINIVMM_EXIT_STATUS_MAX ? (int)status : MINIVMM_EXIT_STATUS_MAX;
-    case MINIVMM_END_PANIC:
-        return MINIVMM_EXIT_PANIC;
-    case MINIVMM_END_TRIPLE_FAULT:
-    case MINIVMM_END_KVM:
-        return MINIVMM_EXIT_FAULT;
-    case MINIVMM_END_TIMEOUT:
-        return MINIVMM_EXIT_TIMEOUT;
-    case MINIVMM_END_STOPPED:
-        return MINIVMM_EXIT_SIGNAL + (int)status;
-    case MINIVMM_END_ERROR:
-        break;
+    const size_t size = sizeof(vm->verdict.text);
+    unsigned number;
+
+    if (end == MINIVMM_END_STOPPED || end == MINIVMM_END_ERROR)
+        return end;
+    if (vm->panicked) {
+        snprintf(vm->verdict.text, size, "guest kernel panic");
+        return MINIVMM_END_PANIC;
     }
-    return MINIVMM_EXIT_ERROR;
+    if (vm->doom[0]) {
+        snprintf(vm->verdict.text, size, "forbidden text: %s", vm->doom);
+        return MINIVMM_END_EXPECTATION;
+    }
+    bool passes = verdict_exit_code(end, status) == MINIVMM_EXIT_OK;
+    const char *unmet = passes ? watch_unmet(&vm->watch, &number) : NULL;
+    if (unmet) {
+        snprintf(vm->verdict.text, size, "expectation %u was not met: %s", number, unmet);
+        return MINIVMM_END_EXPECTATION;
+    }
+    return end;
 }
 
 /*
@@ -102,15 +112,10 @@ __attribute__((format(printf, 4, 5))) static void end_vm(struct minivmm *vm, enu
         va_start(args, format);
         vsnprintf(vm->verdict.text, sizeof(vm->verdict.text), format, args);
         va_end(args);
-        /* Whatever a panicked guest does last, it is a panic; only a stop from outside is not its.
-         */
-        if (vm->panicked && end != MINIVMM_END_STOPPED && end != MINIVMM_END_ERROR) {
-            end = MINIVMM_END_PANIC;
-            snprintf(vm->verdict.text, sizeof(vm->verdict.text), "guest kernel panic");
-        }
+        end = judge(vm, end, status);
         vm->verdict.end = end;
         vm->verdict.status = end == MINIVMM_END_STATUS ? status : 0;
-        vm->verdict.exit_code = exit_code_of(end, status);
+        vm->verdict.exit_code = verdict_exit_code(end, status);
         vm->times.end = clock_now_ns();
         vm->ended = true;
         vm->gate = GATE_CLOSED;
@@ -123,11 +128,17 @@ __attribute__((format(printf, 4, 5))) static void end_vm(struct minivmm *vm, enu
     pthread_mutex_unlock(&vm->lock);
 }
 
-/* The guest has panicked; if `hopeless`, nobody in it takes over and it has not long to live. */
-static void note_panic(struct minivmm *vm, bool hopeless)
+/*
+ * The guest has panicked, or printed what it must not (`doom`); if `hopeless`, nobody in it takes
+ * over and it has not long to live.
+ */
+static void note_failure(struct minivmm *vm, bool hopeless, const char *doom)
 {
     pthread_mutex_lock(&vm->lock);
-    vm->panicked = true;
+    if (doom)
+        snprintf(vm->doom, sizeof(vm->doom), "%s", doom);
+    else
+        vm->panicked = true;
     bool set_timer = hopeless && !vm->grace_runs; /* further reports buy no time */
     vm->grace_runs |= set_timer;
     pthread_mutex_unlock(&vm->lock);
@@ -144,7 +155,7 @@ static void handle_reset(struct minivmm *vm)
     uint16_t flag;
     memcpy(&flag, guest_mem_at(&vm->guest.mem, LAYOUT_RESET_FLAG, sizeof(flag)), sizeof(flag));
     if (flag == RESET_FLAG_WARM && !vm->config.no_default_cmdline)
-        note_panic(vm, false);
+        note_failure(vm, false, NULL);
     end_vm(vm, MINIVMM_END_REBOOT, 0, "guest restarted");
 }
 
@@ -169,10 +180,10 @@ static void handle_platform_event(void *arg, enum platform_event event, uint32_t
         handle_reset(vm);
         break;
     case PLATFORM_PANIC:
-        note_panic(vm, true);
+        note_failure(vm, true, NULL);
         break;
     case PLATFORM_PANIC_LOADED:
-        note_panic(vm, false);
+        note_failure(vm, false, NULL);
         break;
     case PLATFORM_DEBUG_EXIT:
         end_vm(vm, MINIVMM_END_STATUS, value, "guest reported status %u", value);
@@ -183,9 +194,39 @@ static void handle_platform_event(void *arg, enum platform_event event, uint32_t
     }
 }
 
+/* It has failed one way or the other; which, end_vm knows. */
 static void panic_grace_over(void *arg)
 {
     end_vm(arg, MINIVMM_END_PANIC, 0, "guest kernel panic");
+}
+
+static void handle_watch(void *arg, enum watch_outcome outcome, const char *text)
+{
+    struct minivmm *vm = arg;
+
+    switch (outcome) {
+    case WATCH_PANIC:
+        note_failure(vm, true, NULL);
+        break;
+    case WATCH_FORBIDDEN: /* let it print the rest of its story */
+        note_failure(vm, true, text);
+        break;
+    case WATCH_UNTIL:
+        end_vm(vm, MINIVMM_END_UNTIL, 0, "guest printed: %s", text);
+        break;
+    case WATCH_LATE:
+        end_vm(vm, MINIVMM_END_EXPECTATION, 0, "%s", text);
+        break;
+    case WATCH_SILENCE:
+        end_vm(vm, MINIVMM_END_SILENCE, 0, "%s", text);
+        break;
+    }
+}
+
+static void handle_printed(void *arg, uint8_t byte)
+{
+    struct minivmm *vm = arg;
+    watch_feed(&vm->watch, &byte, 1);
 }
 
 static void deadline_passed(void *arg)
@@ -211,8 +252,8 @@ static void handle_serial_failure(void *arg, int error)
     end_vm(arg, MINIVMM_END_ERROR, 0, "serial output: %s", strerror(error));
 }
 
-static const struct serial_events serial_events = {.leave = handle_escape,
-                                                   .failed = handle_serial_failure};
+static const struct serial_events serial_events = {
+    .printed = handle_printed, .leave = handle_escape, .failed = handle_serial_failure};
 
 /* ---- threads ------------------------------------------------------------------------------- */
 
@@ -363,15 +404,6 @@ static int create_vcpus(struct minivmm *vm, struct minivmm_error *err)
 
 /* ---- public -------------------------------------------------------------------------------- */
 
-void minivmm_config_init(struct minivmm_config *config)
-{
-    *config = (struct minivmm_config){.cpus = 1,
-                                      .memory = 256ull << 20,
-                                      .platform = MINIVMM_PLATFORM_ACPI,
-                                      .serial_in = -1,
-                                      .serial_out = -1};
-}
-
 static struct minivmm *allocate(const struct minivmm_config *config)
 {
     struct minivmm *vm = calloc(1, sizeof(*vm));
@@ -382,6 +414,9 @@ static struct minivmm *allocate(const struct minivmm_config *config)
     vm->config.kernel = vm->config.initrd = vm->config.cmdline = NULL; /* the caller's */
     vm->config.disks = NULL;
     vm->config.nets = NULL;
+    vm->config.expects = NULL;
+    vm->config.fail_on = NULL;
+    vm->config.until = NULL;
     vm->kvm.fd = vm->kvm.vm_fd = -1;
     vm->loop.epoll_fd = vm->loop.wake.fd = -1;
     vm->deadline.source.fd = vm->panic_grace.source.fd = -1;
@@ -407,6 +442,8 @@ static int build(struct minivmm *vm, const struct minivmm_config *config, struct
         rc = event_timer_init(&vm->deadline, &vm->loop, deadline_passed, vm, err);
     if (rc == 0)
         rc = event_timer_init(&vm->panic_grace, &vm->loop, panic_grace_over, vm, err);
+    if (rc == 0)
+        rc = watch_init(&vm->watch, config, &vm->loop, handle_watch, vm, err);
     if (rc == 0) {
         vm->end_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (vm->end_fd < 0)
@@ -453,6 +490,8 @@ int minivmm_start(struct minivmm *vm)
         pthread_cond_broadcast(&vm->changed);
     }
     pthread_mutex_unlock(&vm->lock);
+    if (rc == 0)
+        watch_start(&vm->watch);
     if (rc == 0 && vm->config.timeout)
         event_timer_set(&vm->deadline, vm->config.timeout * NS_PER_SECOND);
     return rc;
@@ -541,6 +580,7 @@ void minivmm_destroy(struct minivmm *vm)
         serial_finish(&vm->serial);
     if (vm->has_ioapic)
         ioapic_finish(&vm->ioapic);
+    watch_finish(&vm->watch);
     event_timer_finish(&vm->deadline);
     event_timer_finish(&vm->panic_grace);
     event_loop_finish(&vm->loop);

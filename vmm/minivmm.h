@@ -89,6 +89,12 @@ struct minivmm_net {
     bool deny; /* user: nothing gets out but to the host's own forwards */
 };
 
+/* Text that the guest has to print: a POSIX extended regular expression. */
+struct minivmm_expect {
+    const char *pattern;
+    unsigned within; /* seconds from the start; 0: any time before the end */
+};
+
 /*
  * What to run. Plain data: strings and descriptors stay the caller's and need to live only until
  * minivmm_create returns, the serial descriptors until minivmm_destroy.
@@ -112,6 +118,18 @@ struct minivmm_config {
     unsigned net_count;
     bool rng; /* virtio-rng: the host's random numbers */
     /*
+     * What the guest prints is watched, line by line, without terminal control sequences. A VM that
+     * ends in order without all that was expected, in order, has failed; so has one that prints
+     * what it must not: kernel panics, BUGs and oopses, unless no_default_fail_on, and fail_on.
+     */
+    const struct minivmm_expect *expects;
+    unsigned expect_count;
+    const char *const *fail_on;
+    unsigned fail_on_count;
+    bool no_default_fail_on;
+    const char *until; /* an orderly end once this is printed, after all expectations; or NULL */
+    unsigned silence;  /* seconds without output that end the VM; 0: it may be silent */
+    /*
      * Something worth a line happened, "net 0: denied tcp 192.0.2.1:443" say; at most a few a
      * second. Called on a thread of the library's, until minivmm_wait has returned. NULL: not told.
      */
@@ -131,6 +149,9 @@ enum minivmm_end {
     MINIVMM_END_TRIPLE_FAULT, /* a vCPU shut down */
     MINIVMM_END_KVM,          /* KVM refused to run a vCPU */
     MINIVMM_END_TIMEOUT,      /* the deadline of the configuration passed */
+    MINIVMM_END_UNTIL,        /* the text that was waited for was printed */
+    MINIVMM_END_SILENCE,      /* nothing was printed for too long */
+    MINIVMM_END_EXPECTATION,  /* text that was expected did not come, or text that must not did */
     MINIVMM_END_STOPPED,      /* minivmm_stop, or the escape in the serial input */
     MINIVMM_END_ERROR,        /* something on the host failed */
 };
@@ -141,6 +162,8 @@ enum {
     MINIVMM_EXIT_STATUS_MAX = 119,
     MINIVMM_EXIT_PANIC = 120,
     MINIVMM_EXIT_FAULT = 121,
+    MINIVMM_EXIT_SILENCE = 122,
+    MINIVMM_EXIT_EXPECTATION = 123,
     MINIVMM_EXIT_TIMEOUT = 124,
     MINIVMM_EXIT_ERROR = 125,
     MINIVMM_EXIT_SIGNAL = 128, /* + the number of the signal that stopped the VM */

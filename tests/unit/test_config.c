@@ -59,6 +59,8 @@ static const struct good goods[] = {
     {"--cmdline", "a=b=c", AT(vm.cmdline), TEXT, 0},
     {"--no-default-cmdline", NULL, AT(vm.no_default_cmdline), FLAG, 1},
     {"--rng", NULL, AT(vm.rng), FLAG, 1},
+    {"--until", "login: ", AT(vm.until), TEXT, 0},
+    {"--silence", "30", AT(vm.silence), UNSIGNED, 30},
     {"--cpus", "1", AT(vm.cpus), UNSIGNED, 1},
     {"--cpus", "254", AT(vm.cpus), UNSIGNED, 254},
     {"--cpus", "007", AT(vm.cpus), UNSIGNED, 7},
@@ -211,7 +213,8 @@ Test(config, says_what_is_wrong_with_a_bad_line)
 
 Test(config, the_help_lists_every_option)
 {
-    static const char *const others[] = {"--help ", "--version ", "--disk ", "--tap ", "--net "};
+    static const char *const others[] = {"--help ", "--version ", "--disk ",   "--tap ",
+                                         "--net ",  "--expect ",  "--within ", "--fail-on "};
     char *text;
     size_t length;
     FILE *out = open_memstream(&text, &length);

@@ -42,7 +42,7 @@ Test(serial_descriptors, of_the_wrong_direction_are_refused)
     struct support_loop loop;
     static struct serial serial;
     char text[64];
-    static const struct serial_events events = {NULL, NULL};
+    static const struct serial_events events = {.leave = NULL};
 
     cr_assert_eq(pipe(ends), 0);
     int read_only = open("/dev/null", O_RDONLY), write_only = open("/dev/null", O_WRONLY);

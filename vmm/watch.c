@@ -1,0 +1,319 @@
+#include "vmm/watch.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/clock.h"
+
+/* A line without an end, a prompt say, is looked at when it has rested for so long at most. */
+#define PARTIAL_NS (NS_PER_SECOND / 20)
+
+/* The kernel's own lines, with or without a time in front. */
+#define KERNEL_LINE "^(\\[ *[0-9]+\\.[0-9]+\\] ?)?"
+
+static const struct {
+    const char *text;
+    enum watch_outcome is;
+} default_forbids[] = {
+    {KERNEL_LINE "Kernel panic - not syncing", WATCH_PANIC},
+    {KERNEL_LINE "(BUG: |kernel BUG at |Oops: |Oops\\[|general protection fault|"
+                 "Unable to handle kernel )",
+     WATCH_FORBIDDEN},
+};
+#define DEFAULT_FORBIDS (sizeof(default_forbids) / sizeof(default_forbids[0]))
+
+/* ---- rules --------------------------------------------------------------------------------- */
+
+static int add_rule(struct watch_rule *rules, unsigned *count, const char *option, const char *text,
+                    struct minivmm_error *err)
+{
+    struct watch_rule *rule = &rules[*count];
+    char reason[120];
+
+    int rc = regcomp(&rule->regex, text, REG_EXTENDED);
+    if (rc != 0) {
+        regerror(rc, &rule->regex, reason, sizeof(reason));
+        return error_set(err, -EINVAL, "%s: '%s': %s", option, text, reason);
+    }
+    rule->text = strdup(text);
+    if (!rule->text) {
+        regfree(&rule->regex);
+        return error_set(err, -ENOMEM, "%s: out of memory", option);
+    }
+    rule->is = WATCH_FORBIDDEN;
+    (*count)++;
+    return 0;
+}
+
+static int add_rules(struct watch *watch, const struct minivmm_config *config,
+                     struct minivmm_error *err)
+{
+    int rc = 0;
+
+    for (unsigned i = 0; rc == 0 && i < config->expect_count; i++) {
+        rc = add_rule(watch->expects, &watch->expect_count, "expect", config->expects[i].pattern,
+                      err);
+        if (rc == 0)
+            watch->expects[i].within = config->expects[i].within;
+    }
+    for (unsigned i = 0; rc == 0 && i < DEFAULT_FORBIDS && !config->no_default_fail_on; i++) {
+        rc =
+            add_rule(watch->forbids, &watch->forbid_count, "fail-on", default_forbids[i].text, err);
+        if (rc == 0)
+            watch->forbids[i].is = default_forbids[i].is;
+    }
+    for (unsigned i = 0; rc == 0 && i < config->fail_on_count; i++)
+        rc = add_rule(watch->forbids, &watch->forbid_count, "fail-on", config->fail_on[i], err);
+    if (rc == 0 && config->until)
+        rc = add_rule(watch->until, &watch->until_count, "until", config->until, err);
+    return rc;
+}
+
+static void free_rules(struct watch_rule *rules, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        regfree(&rules[i].regex);
+        free((char *)rules[i].text);
+    }
+    free(rules);
+}
+
+static void handle_timer(void *arg);
+
+int watch_init(struct watch *watch, const struct minivmm_config *config, struct event_loop *loop,
+               void (*report)(void *arg, enum watch_outcome outcome, const char *text), void *arg,
+               struct minivmm_error *err)
+{
+    *watch = (struct watch){.lock = PTHREAD_MUTEX_INITIALIZER,
+                            .silence = config->silence,
+                            .report = report,
+                            .arg = arg,
+                            .timer.source.fd = -1};
+    watch->expects = calloc(config->expect_count + 1u, sizeof(struct watch_rule));
+    watch->forbids = calloc(config->fail_on_count + DEFAULT_FORBIDS, sizeof(struct watch_rule));
+    watch->until = calloc(1, sizeof(struct watch_rule));
+    int rc = watch->expects && watch->forbids && watch->until
+                 ? add_rules(watch, config, err)
+                 : error_set(err, -ENOMEM, "out of memory");
+    if (rc == 0)
+        rc = event_timer_init(&watch->timer, loop, handle_timer, watch, err);
+    return rc;
+}
+
+void watch_finish(struct watch *watch)
+{
+    if (!watch->report)
+        return;
+    free_rules(watch->expects, watch->expect_count);
+    free_rules(watch->forbids, watch->forbid_count);
+    free_rules(watch->until, watch->until_count);
+    event_timer_finish(&watch->timer);
+    *watch = (struct watch){0};
+}
+
+/* ---- matching, with the lock held ---------------------------------------------------------- */
+
+/* What was found; reported once the lock is released. */
+struct finding {
+    bool found;
+    enum watch_outcome outcome;
+    char text[200];
+};
+
+static void find(struct watch *watch, struct finding *finding, enum watch_outcome outcome,
+                 const char *text)
+{
+    if (watch->over)
+        return;
+    watch->over = true;
+    finding->found = true;
+    finding->outcome = outcome;
+    snprintf(finding->text, sizeof(finding->text), "%.199s", text);
+}
+
+/* Does the rule match what is left of the line? Then that much of it is used up. */
+static bool use_up(struct watch *watch, const struct watch_rule *rule)
+{
+    regmatch_t match;
+
+    if (regexec(&rule->regex, watch->line + watch->looked, 1, &match,
+                watch->looked ? REG_NOTBOL : 0) != 0)
+        return false;
+    watch->looked += (unsigned)match.rm_eo;
+    return true;
+}
+
+static void look_at_line(struct watch *watch, struct finding *finding)
+{
+    watch->line[watch->length] = '\0';
+    for (unsigned i = 0; i < watch->forbid_count && !watch->over; i++) {
+        const struct watch_rule *rule = &watch->forbids[i];
+        if (regexec(&rule->regex, watch->line, 0, NULL, 0) == 0)
+            find(watch, finding, rule->is, watch->line);
+    }
+    while (watch->met < watch->expect_count && use_up(watch, &watch->expects[watch->met]))
+        watch->met++;
+    if (watch->until_count > 0 && watch->met == watch->expect_count &&
+        use_up(watch, &watch->until[0]))
+        find(watch, finding, WATCH_UNTIL, watch->until[0].text);
+}
+
+static void begin_line(struct watch *watch)
+{
+    watch->length = watch->looked = 0;
+}
+
+/* A byte that is neither a control character nor part of a control sequence. */
+static void add_byte(struct watch *watch, uint8_t byte, struct finding *finding)
+{
+    if (watch->length == WATCH_LINE_MAX) {
+        const unsigned half = WATCH_LINE_MAX / 2;
+        look_at_line(watch, finding);
+        memmove(watch->line, watch->line + half, watch->length - half);
+        watch->length -= half;
+        watch->looked = watch->looked > half ? watch->looked - half : 0;
+    }
+    watch->line[watch->length++] = (char)byte;
+}
+
+/* ECMA-48: escape sequences, control sequences, and strings that end in BEL or ST. */
+static void take_byte(struct watch *watch, uint8_t byte, struct finding *finding)
+{
+    switch (watch->state) {
+    case WATCH_TEXT:
+        if (byte == 0x1b) {
+            watch->state = WATCH_ESCAPE;
+        } else if (byte == '\n') {
+            look_at_line(watch, finding);
+            begin_line(watch);
+        } else if (byte >= ' ' || byte == '\t') {
+            add_byte(watch, byte, finding);
+        }
+        break;
+    case WATCH_ESCAPE:
+        watch->state = byte == '['                                                ? WATCH_CSI
+                       : byte == ']' || byte == 'P' || byte == '^' || byte == '_' ? WATCH_STRING
+                       : byte >= 0x20 && byte < 0x30                              ? WATCH_ESCAPE
+                                                                                  : WATCH_TEXT;
+        break;
+    case WATCH_CSI:
+        if (byte >= 0x40 || byte < 0x20)
+            watch->state = WATCH_TEXT;
+        break;
+    case WATCH_STRING:
+        if (byte == 0x07 || byte == '\n')
+            watch->state = WATCH_TEXT;
+        else if (byte == 0x1b)
+            watch->state = WATCH_STRING_ESCAPE;
+        break;
+    case WATCH_STRING_ESCAPE:
+        watch->state = byte == '\\' ? WATCH_TEXT : WATCH_STRING;
+        break;
+    }
+}
+
+/* ---- time ---------------------------------------------------------------------------------- */
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a == 0 || (b != 0 && b < a) ? b : a;
+}
+
+/* When the watch must look at the clock next; 0: never. */
+static uint64_t next_time(const struct watch *watch)
+{
+    uint64_t next = 0;
+
+    if (watch->over)
+        return 0;
+    if (watch->met < watch->expect_count && watch->expects[watch->met].within)
+        next = watch->started + watch->expects[watch->met].within * NS_PER_SECOND;
+    if (watch->silence)
+        next = earlier(next, watch->last_output + watch->silence * NS_PER_SECOND);
+    return next;
+}
+
+static void look_at_clock(struct watch *watch, struct finding *finding)
+{
+    uint64_t now = clock_now_ns();
+    char text[160];
+
+    if (watch->met < watch->expect_count) {
+        const struct watch_rule *rule = &watch->expects[watch->met];
+        snprintf(text, sizeof(text), "expectation %u was not met within %u s: %s", watch->met + 1,
+                 rule->within, rule->text);
+        if (rule->within && now >= watch->started + rule->within * NS_PER_SECOND)
+            find(watch, finding, WATCH_LATE, text);
+    }
+    if (watch->silence && now >= watch->last_output + watch->silence * NS_PER_SECOND) {
+        snprintf(text, sizeof(text), "nothing was printed for %u s", watch->silence);
+        find(watch, finding, WATCH_SILENCE, text);
+    }
+    uint64_t next = next_time(watch);
+    if (next)
+        event_timer_set(&watch->timer, next > now ? next - now : 1);
+}
+
+static void deliver(struct watch *watch, const struct finding *finding)
+{
+    if (finding->found)
+        watch->report(watch->arg, finding->outcome, finding->text);
+}
+
+static void handle_timer(void *arg)
+{
+    struct watch *watch = arg;
+    struct finding finding = {0};
+
+    pthread_mutex_lock(&watch->lock);
+    if (watch->timer_set) {
+        watch->timer_set = false;
+        look_at_line(watch, &finding);
+    }
+    look_at_clock(watch, &finding);
+    pthread_mutex_unlock(&watch->lock);
+    deliver(watch, &finding);
+}
+
+void watch_start(struct watch *watch)
+{
+    struct finding finding = {0};
+
+    pthread_mutex_lock(&watch->lock);
+    watch->started = watch->last_output = clock_now_ns();
+    look_at_clock(watch, &finding);
+    pthread_mutex_unlock(&watch->lock);
+}
+
+void watch_feed(struct watch *watch, const uint8_t *data, size_t size)
+{
+    struct finding finding = {0};
+
+    pthread_mutex_lock(&watch->lock);
+    for (size_t i = 0; i < size; i++)
+        take_byte(watch, data[i], &finding);
+    if (watch->silence)
+        watch->last_output = clock_now_ns();
+    /* Prompts do not end in a newline, and only they have to be waited for. */
+    bool waits = watch->met < watch->expect_count || watch->until_count > 0;
+    if (waits && watch->length > 0 && !watch->timer_set && !watch->over) {
+        watch->timer_set = true;
+        event_timer_set(&watch->timer, PARTIAL_NS);
+    }
+    pthread_mutex_unlock(&watch->lock);
+    deliver(watch, &finding);
+}
+
+const char *watch_unmet(struct watch *watch, unsigned *number)
+{
+    struct finding finding = {0};
+
+    pthread_mutex_lock(&watch->lock);
+    look_at_line(watch, &finding);
+    bool unmet = watch->met < watch->expect_count;
+    *number = watch->met + 1;
+    const char *text = unmet ? watch->expects[watch->met].text : NULL;
+    pthread_mutex_unlock(&watch->lock);
+    return text;
+}

@@ -1,0 +1,77 @@
+/*
+ * What the guest prints, watched for text: expectations in order, text that must not come, text
+ * that ends the VM in order, and silence. POSIX extended regular expressions, matched on lines as
+ * they grow, without terminal control sequences.
+ *
+ * watch_feed may be called on any thread, everything else on the owner's or the loop's. Outcomes
+ * are reported without a lock held, on whichever thread finds them.
+ */
+#ifndef VMM_WATCH_H
+#define VMM_WATCH_H
+
+#include <pthread.h>
+#include <regex.h>
+
+#include "vmm/event_loop.h"
+#include "vmm/minivmm.h"
+
+#define WATCH_LINE_MAX 4096u /* longer lines are matched in halves */
+
+enum watch_outcome {
+    WATCH_PANIC,     /* a kernel panic was printed */
+    WATCH_FORBIDDEN, /* text that must not come has come; `text` is the line */
+    WATCH_UNTIL,     /* the text to wait for has come; `text` is the expression */
+    WATCH_LATE,      /* an expectation was not met in time; `text` says which */
+    WATCH_SILENCE,   /* nothing was printed for the time given */
+};
+
+struct watch_rule {
+    regex_t regex;
+    const char *text;      /* as it was given, a copy */
+    unsigned within;       /* seconds from the start; 0: any time */
+    enum watch_outcome is; /* of a rule that forbids */
+};
+
+struct watch {
+    struct watch_rule *expects, *forbids, *until;
+    unsigned expect_count, forbid_count, until_count; /* until: one at most */
+    unsigned silence;                                 /* seconds; 0: may be silent */
+    void (*report)(void *arg, enum watch_outcome outcome, const char *text);
+    void *arg;
+
+    struct event_timer timer;
+    uint64_t started; /* CLOCK_MONOTONIC ns */
+
+    pthread_mutex_t lock; /* guards the rest */
+    unsigned met;         /* expectations, in order */
+    bool over;            /* an outcome was reported that ends the watch */
+    bool timer_set;       /* for an unfinished line */
+    uint64_t last_output;
+    enum { WATCH_TEXT, WATCH_ESCAPE, WATCH_CSI, WATCH_STRING, WATCH_STRING_ESCAPE } state;
+    char line[WATCH_LINE_MAX + 1];
+    unsigned length;
+    unsigned looked; /* bytes of the line that a match has used up */
+};
+
+/*
+ * Take the rules of a configuration; -EINVAL with a text for a bad expression. The configuration
+ * need not stay.
+ */
+int watch_init(struct watch *watch, const struct minivmm_config *config, struct event_loop *loop,
+               void (*report)(void *arg, enum watch_outcome outcome, const char *text), void *arg,
+               struct minivmm_error *err);
+void watch_finish(struct watch *watch); /* harmless on {0} */
+
+/* The guest starts now. */
+void watch_start(struct watch *watch);
+
+/* The guest has printed this. */
+void watch_feed(struct watch *watch, const uint8_t *data, size_t size);
+
+/*
+ * After an orderly end: the first expectation that was not met, or NULL; *number counts from 1.
+ * What stands on an unfinished line counts.
+ */
+const char *watch_unmet(struct watch *watch, unsigned *number);
+
+#endif
