@@ -29,8 +29,9 @@
 /* Pieces of a packet out; with more the driver breaks the queue. Below IOV_MAX. */
 #define TX_PIECES_MAX (NET_QUEUE_SIZE + 16)
 
-/* What the backend left from before the driver was there is thrown away: so much at most. */
-#define STALE_MAX 1000u
+/* What the backend left from before the driver was there is thrown away: so many packets at most,
+ * more than small ones fit into a socket. */
+#define STALE_MAX 32768u
 
 struct pair {
     struct net *net;
@@ -52,6 +53,7 @@ struct net {
     struct pcap *pcap;
     uint8_t mac[6];  /* what it is after a reset */
     unsigned active; /* pairs in use */
+    bool fresh;      /* negotiated, and not started since */
     struct net_drops drops;
     struct pair *pairs;
 };
@@ -67,11 +69,16 @@ static unsigned pairs_of(const struct net *net)
     return virtio_has(&net->dev, VIRTIO_NET_F_MQ) ? net->be->pairs : 1;
 }
 
-/* Is this pair in the driver's hands, and its data path ours and not a vhost's? */
+/* Is this pair, or one half of it, in the driver's hands? */
+static bool is_ready(const struct net *net, const struct pair *pair)
+{
+    return pair->index < pairs_of(net) && (pair->rx.queue->ready || pair->tx->ready);
+}
+
+/* And its data path ours, and no vhost's? */
 static bool is_local(const struct net *net, const struct pair *pair)
 {
-    return pair->index < pairs_of(net) && pair->rx.queue->ready && pair->tx->ready &&
-           pair->rx.queue->index >= net->dev.local_first;
+    return is_ready(net, pair) && pair->rx.queue->index >= net->dev.local_first;
 }
 
 static void watch(struct pair *pair)
@@ -192,8 +199,8 @@ static void handle_backend(struct event_source *source, uint32_t events)
     int rc = pair->rx.chains > 0 || pair->rx_waits ? serve_rx(pair) : 0;
     if (rc == 0 && (events & (EPOLLERR | EPOLLHUP)))
         drop_link(pair->net);
-    else if (rc == 0 || rc == -EPROTO)
-        local_resume(pair->rx.queue); /* asks for a kick, or breaks the device */
+    else if (rc != -EAGAIN)
+        local_resume(pair->rx.queue); /* goes on, asks for a kick, or breaks the device */
 }
 
 /* ---- control queue ------------------------------------------------------------------------- */
@@ -292,27 +299,42 @@ static void throw_stale(struct pair *pair)
     }
 }
 
-static void started(struct virtio_dev *dev)
+/* Not at every start: the end of one queue is none of what the driver has told about others. */
+static void negotiated(struct virtio_dev *dev)
 {
     struct net *net = net_of(dev);
 
     net_filter_init(&net->filter, net->config.mac);
     net->filter.vlan_filter = virtio_has(dev, VIRTIO_NET_F_CTRL_VLAN);
     net->active = 1;
+    net->fresh = true;
     net->be->ops->set_pairs(net->be, 1);
-    net->be->ops->set_offloads(net->be, dev->accepted & GUEST_OFFLOADS);
+    /* A set that the backend cannot do leaves none, and not those of the driver before. */
+    if (net->be->ops->set_offloads(net->be, dev->accepted & GUEST_OFFLOADS) < 0)
+        net->be->ops->set_offloads(net->be, 0);
+}
+
+static void started(struct virtio_dev *dev)
+{
+    struct net *net = net_of(dev);
+
     for (unsigned i = 0; i < net->be->pairs; i++) {
         struct pair *pair = &net->pairs[i];
-        if (!is_local(net, pair))
+        if (net->fresh)
+            throw_stale(pair);
+        if (!is_ready(net, pair))
             continue;
-        throw_stale(pair);
         net_rx_start(&pair->rx, virtio_has(dev, VIRTIO_NET_F_MRG_RXBUF));
-        pair->rx_waits = pair->tx_waits = false;
+        pair->rx_waits = false;
+        /* The end of a packet from before, perhaps. A vhost's is watched for its own end only. */
+        pair->tx_waits = is_local(net, pair) && net->be->ops->flush != NULL;
         pair->events = 0;
         pair->source =
             (struct event_source){.fd = net->be->fds[i], .ready = handle_backend, .arg = pair};
         pair->watched = event_loop_add(dev->loop, &pair->source, 0) == 0;
+        watch(pair);
     }
+    net->fresh = false;
 }
 
 static void stopping(struct virtio_dev *dev)
@@ -335,8 +357,10 @@ void net_announce(struct net *net)
 static void reset(struct virtio_dev *dev)
 {
     struct net *net = net_of(dev);
+    pthread_mutex_lock(&dev->config_lock);
     memcpy(net->config.mac, net->mac, sizeof(net->mac));
     net->config.status &= (uint16_t)~VIRTIO_NET_S_ANNOUNCE;
+    pthread_mutex_unlock(&dev->config_lock);
 }
 
 static const struct virtio_type net_type = {.name = "net",
@@ -344,6 +368,7 @@ static const struct virtio_type net_type = {.name = "net",
                                             .serve = serve,
                                             .started = started,
                                             .stopping = stopping,
+                                            .negotiated = negotiated,
                                             .reset = reset};
 
 static uint64_t features_of(const struct net_config *config, const struct net_backend *be)

@@ -25,8 +25,6 @@ static bool address_passes(const struct net_filter *filter, const uint8_t *mac)
 {
     static const uint8_t broadcast[ETH_ALEN] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
 
-    if (filter->promiscuous)
-        return true;
     if (memcmp(mac, broadcast, ETH_ALEN) == 0)
         return !filter->no_broadcast;
     if (mac[0] & 1)
@@ -38,8 +36,10 @@ static bool address_passes(const struct net_filter *filter, const uint8_t *mac)
 
 bool net_filter_passes(const struct net_filter *filter, const uint8_t *frame, size_t size)
 {
-    if (size < ETH_HLEN)
-        return true; /* not a frame: not ours to judge */
+    /* 5.1.6.5.1.1: promiscuous is everything, VLANs as well. What is no frame is not ours to judge.
+     */
+    if (filter->promiscuous || size < ETH_HLEN)
+        return true;
     unsigned type = (unsigned)frame[12] << 8 | frame[13];
     if (filter->vlan_filter && type == ETH_P_8021Q && size >= ETH_HLEN + VLAN_TAG_SIZE) {
         unsigned vlan = ((unsigned)frame[14] << 8 | frame[15]) % NET_VLANS;

@@ -61,7 +61,9 @@ static int take_buffer(struct net_rx *rx)
         int rc = virtq_next(&rx->queue->ring, chain);
         if (rc <= 0)
             return rc;
-        if (chain->wr.length == 0) { /* nothing can be put there */
+        if (chain->wr.length == 0 && rx->chains == 0) {
+            /* Nothing can be put there. Behind others it stays in the window, as a buffer of no
+             * bytes: what was taken ahead is given back from the end, and has no gaps. */
             local_done(rx->queue, chain, 0);
             continue;
         }
@@ -70,7 +72,7 @@ static int take_buffer(struct net_rx *rx)
             memmove(chain->iov, chain->wr.iov, chain->wr.count * sizeof(struct iovec));
         rx->chains++;
         rx->pieces += chain->wr.count;
-        rx->window += (uint32_t)chain->wr.length;
+        rx->window += chain->wr.length;
         return 1;
     }
     return 0;
@@ -83,7 +85,7 @@ static void consume(struct net_rx *rx, unsigned count)
 
     for (unsigned i = 0; i < count; i++) {
         pieces += rx->chain[i].wr.count;
-        rx->window -= (uint32_t)rx->chain[i].wr.length;
+        rx->window -= rx->chain[i].wr.length;
     }
     rx->chains -= count;
     rx->pieces -= pieces;
@@ -91,12 +93,13 @@ static void consume(struct net_rx *rx, unsigned count)
     memmove(rx->iov, rx->iov + pieces, rx->pieces * sizeof(rx->iov[0]));
 }
 
-/* Copy between the window, from `offset` on, and `data`; returns how much there was of it. */
-static size_t copy(const struct net_rx *rx, size_t offset, uint8_t *data, size_t size, bool into)
+/* Copy between `pieces`, from `offset` on, and `data`; returns how much there was of it. */
+static size_t copy_pieces(const struct net_rx *rx, unsigned pieces, size_t offset, uint8_t *data,
+                          size_t size, bool into)
 {
     size_t copied = 0;
 
-    for (unsigned i = 0; i < rx->pieces && copied < size; i++) {
+    for (unsigned i = 0; i < pieces && copied < size; i++) {
         const struct iovec *piece = &rx->iov[i];
         if (offset >= piece->iov_len) {
             offset -= piece->iov_len;
@@ -116,16 +119,21 @@ static size_t copy(const struct net_rx *rx, size_t offset, uint8_t *data, size_t
     return copied;
 }
 
+/* Copy into the window. */
+static void put(const struct net_rx *rx, size_t offset, const void *data, size_t size)
+{
+    copy_pieces(rx, rx->pieces, offset, (uint8_t *)data, size, true);
+}
+
 /* The packet of `size` bytes lies in the window: give the driver its buffers, all at once. */
 static void deliver(struct net_rx *rx, uint32_t size)
 {
     unsigned count = 0;
 
-    for (uint32_t covered = 0; covered < size; count++)
-        covered += (uint32_t)rx->chain[count].wr.length;
+    for (uint64_t covered = 0; covered < size; count++)
+        covered += rx->chain[count].wr.length;
     uint16_t buffers = (uint16_t)count; /* 5.1.6.4.1: 1 without merging */
-    copy(rx, offsetof(struct virtio_net_hdr_v1, num_buffers), (uint8_t *)&buffers, sizeof(buffers),
-         true);
+    put(rx, offsetof(struct virtio_net_hdr_v1, num_buffers), &buffers, sizeof(buffers));
     for (unsigned i = 0; i < count; i++) {
         uint32_t part = (uint32_t)rx->chain[i].wr.length;
         if (part > size)
@@ -141,7 +149,7 @@ static void deliver(struct net_rx *rx, uint32_t size)
 static bool continue_overrun(struct net_rx *rx, int *rc)
 {
     while (rx->window < rx->packet) {
-        uint32_t before = rx->window;
+        uint32_t before = (uint32_t)rx->window; /* less than a packet has */
         unsigned limit = rx->queue->config.size;
         *rc = rx->chains < limit ? take_buffer(rx) : -EMSGSIZE;
         if (*rc == 0 && rx->pieces + CHAIN_PIECES <= NET_RX_PIECES_MAX)
@@ -151,21 +159,24 @@ static bool continue_overrun(struct net_rx *rx, int *rc)
             rx->packet = 0;
             return true;
         }
-        copy(rx, before, rx->spare + (before - rx->overrun), rx->packet - before, true);
+        put(rx, before, rx->spare + (before - rx->overrun), rx->packet - before);
     }
     deliver(rx, rx->packet);
     rx->packet = 0;
     return true;
 }
 
-static bool passes(struct net_rx *rx)
+/* A packet of `size` bytes has come: is it for this driver? Some of it may be in the spare. */
+static bool passes(const struct net_rx *rx, uint32_t size)
 {
     uint8_t frame[ETH_HLEN + 4];
+    size_t length = size - NET_HEADER_SIZE;
 
-    if (rx->filter->promiscuous && !rx->filter->vlan_filter)
+    if (rx->filter->promiscuous)
         return true;
-    return net_filter_passes(rx->filter, frame,
-                             copy(rx, NET_HEADER_SIZE, frame, sizeof(frame), false));
+    length = length < sizeof(frame) ? length : sizeof(frame);
+    copy_pieces(rx, rx->pieces + 1, NET_HEADER_SIZE, frame, length, false);
+    return net_filter_passes(rx->filter, frame, length);
 }
 
 /* A packet of `size` bytes has come into the window, and perhaps over it. */
@@ -175,7 +186,7 @@ static void accept(struct net_rx *rx, uint32_t size)
         rx->want = size;
     else if (rx->mergeable && rx->want > WANT_MIN)
         rx->want -= (rx->want - (size > WANT_MIN ? size : WANT_MIN)) / WANT_DECAY;
-    if (!passes(rx)) {
+    if (!passes(rx, size)) {
         rx->drops->filtered++;
         return;
     }
@@ -185,7 +196,7 @@ static void accept(struct net_rx *rx, uint32_t size)
         deliver(rx, size);
     } else if (rx->mergeable) {
         rx->packet = size;
-        rx->overrun = rx->window;
+        rx->overrun = (uint32_t)rx->window;
     } else {
         rx->drops->received++;
     }

@@ -25,7 +25,7 @@ struct net_rx {
     struct net_drops *drops;
 
     uint32_t want;    /* bytes of buffers to have ready */
-    uint32_t window;  /* bytes of buffers that are */
+    uint64_t window;  /* bytes of buffers that are; one may have 4 GiB */
     uint32_t packet;  /* bytes of a packet that ran over and waits for buffers; 0: none does */
     uint32_t overrun; /* of it, what lay in the window when it came */
     unsigned chains, pieces;

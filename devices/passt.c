@@ -108,10 +108,11 @@ static int spawn(struct passt *passt, const struct command *command, int fd,
     posix_spawnattr_setpgroup(&attr, 0);
     posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
                                         POSIX_SPAWN_SETPGROUP);
+    /* First of all: `fd` is below 3 where this process has its own closed. */
+    posix_spawn_file_actions_adddup2(&actions, fd, PASST_FD); /* which clears close-on-exec */
     posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
     posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-    posix_spawn_file_actions_adddup2(&actions, fd, PASST_FD); /* which clears close-on-exec */
     int rc =
         -posix_spawnp(&passt->pid, "passt", &actions, &attr, (char *const *)command->argv, environ);
     posix_spawn_file_actions_destroy(&actions);

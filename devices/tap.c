@@ -149,7 +149,10 @@ static int open_queue(struct tap *tap, unsigned pair, unsigned pairs, struct min
         request.ifr_flags |= IFF_MULTI_QUEUE;
         rc = ioctl(fd, TUNSETIFF, &request) < 0 ? -errno : 0;
     }
-    return rc < 0 ? refuse(tap, pairs, rc, err) : 0;
+    if (rc < 0)
+        return refuse(tap, pairs, rc, err);
+    memcpy(tap->name, request.ifr_name, sizeof(tap->name)); /* which the kernel chose for "tap%d" */
+    return 0;
 }
 
 /* Take over a descriptor of the caller's, which has to be a tap with a header. */
