@@ -69,16 +69,11 @@ static unsigned pairs_of(const struct net *net)
     return virtio_has(&net->dev, VIRTIO_NET_F_MQ) ? net->be->pairs : 1;
 }
 
-/* Is this pair, or one half of it, in the driver's hands? */
-static bool is_ready(const struct net *net, const struct pair *pair)
-{
-    return pair->index < pairs_of(net) && (pair->rx.queue->ready || pair->tx->ready);
-}
-
-/* And its data path ours, and no vhost's? */
+/* Is this pair, or one half of it, in the driver's hands, and its data path ours and no vhost's? */
 static bool is_local(const struct net *net, const struct pair *pair)
 {
-    return is_ready(net, pair) && pair->rx.queue->index >= net->dev.local_first;
+    return pair->index < pairs_of(net) && (pair->rx.queue->ready || pair->tx->ready) &&
+           pair->rx.queue->index >= net->dev.local_first;
 }
 
 static void watch(struct pair *pair)
@@ -322,12 +317,11 @@ static void started(struct virtio_dev *dev)
         struct pair *pair = &net->pairs[i];
         if (net->fresh)
             throw_stale(pair);
-        if (!is_ready(net, pair))
+        if (!is_local(net, pair))
             continue;
         net_rx_start(&pair->rx, virtio_has(dev, VIRTIO_NET_F_MRG_RXBUF));
         pair->rx_waits = false;
-        /* The end of a packet from before, perhaps. A vhost's is watched for its own end only. */
-        pair->tx_waits = is_local(net, pair) && net->be->ops->flush != NULL;
+        pair->tx_waits = net->be->ops->flush != NULL; /* the end of a packet from before, perhaps */
         pair->events = 0;
         pair->source =
             (struct event_source){.fd = net->be->fds[i], .ready = handle_backend, .arg = pair};

@@ -98,7 +98,7 @@ static void print_stats(struct minivmm *vm)
 static void print_line(void *arg, const char *line)
 {
     (void)arg;
-    fprintf(stderr, "minivmm: %s\r\n", line); /* the terminal may be raw */
+    fprintf(stderr, "minivmm: %s%s\n", line, isatty(STDERR_FILENO) ? "\r" : ""); /* it may be raw */
 }
 
 static int run(const struct options *options)
