@@ -311,3 +311,29 @@ elf_libraries() {
 		esac
 	done < <(ldd "$1" 2>/dev/null || :)
 }
+
+# until_it_moves LOG STALL COMMAND...: run COMMAND, whose output goes to LOG, and start it anew, three times in all, when
+# LOG has not grown for STALL seconds. The emulated processor of an emulated KVM host stands still now and then while a
+# guest runs in it, whoever's guest that is, and then the host in it can do nothing about it.
+until_it_moves() {
+	local log_file=$1 stall=$2 attempt process size now last code
+	shift 2
+	for attempt in 1 2 3; do
+		"$@" &
+		process=$! size=-1 last=$SECONDS
+		while kill -0 "$process" 2>/dev/null && ((SECONDS - last <= stall)); do
+			sleep 1
+			now=$(stat -c %s "$log_file")
+			[ "$now" = "$size" ] || { size=$now last=$SECONDS; }
+		done
+		if ((SECONDS - last <= stall)); then
+			code=0
+			wait "$process" || code=$?
+			return "$code"
+		fi
+		kill "$process" 2>/dev/null || :
+		wait "$process" || :
+		echo "# attempt $attempt: no sign of life for $stall s; the emulated host is started anew"
+	done
+	return 124
+}
