@@ -58,15 +58,19 @@ int store_disk(struct options *o, const char *name, const char *value, struct mi
 
 #define NET(member) offsetof(struct minivmm_net, member)
 
-static int add_net(struct options *o, const char *value, char *what, size_t size, char **text,
-                   struct minivmm_net **net, struct minivmm_error *err)
+/* One more interface, its sub-options stored by `table`; *first is what stands before them. */
+static int add_net(struct options *o, const char *value, const struct suboption *table,
+                   unsigned count, struct minivmm_net **net, const char **first, char *what,
+                   size_t size, struct minivmm_error *err)
 {
-    int rc = add(o, "net", o->vm.net_count, value, what, size, text, err);
-    if (rc == 0) {
-        *net = &o->nets[o->vm.net_count++];
-        o->vm.nets = o->nets;
-    }
-    return rc;
+    char *text;
+
+    int rc = add(o, "net", o->vm.net_count, value, what, size, &text, err);
+    if (rc < 0)
+        return rc;
+    *net = &o->nets[o->vm.net_count++];
+    o->vm.nets = o->nets;
+    return suboptions_parse(text, table, count, *net, first, what, err);
 }
 
 /* "fd=3": the descriptor, or -EINVAL. */
@@ -91,13 +95,11 @@ int store_tap(struct options *o, const char *name, const char *value, struct min
         {"pcap", SUBOPTION_TEXT, NET(pcap), .max = 4095},
     };
     struct minivmm_net *net = NULL;
-    char what[16], *text;
     const char *first;
+    char what[16];
 
     (void)name;
-    int rc = add_net(o, value, what, sizeof(what), &text, &net, err);
-    if (rc == 0)
-        rc = suboptions_parse(text, table, COUNT(table), net, &first, what, err);
+    int rc = add_net(o, value, table, COUNT(table), &net, &first, what, sizeof(what), err);
     if (rc < 0)
         return rc;
     if (strncmp(first, "fd=", 3) != 0) {
@@ -120,13 +122,11 @@ int store_net(struct options *o, const char *name, const char *value, struct min
         {.name = "deny", .place = NET(deny)},
     };
     struct minivmm_net *net = NULL;
-    char what[16], *text;
     const char *first;
+    char what[16];
 
     (void)name;
-    int rc = add_net(o, value, what, sizeof(what), &text, &net, err);
-    if (rc == 0)
-        rc = suboptions_parse(text, table, COUNT(table), net, &first, what, err);
+    int rc = add_net(o, value, table, COUNT(table), &net, &first, what, sizeof(what), err);
     if (rc < 0)
         return rc;
     net->user = strcmp(first, "user") == 0;
