@@ -1,0 +1,194 @@
+/* What happens to a VM, and what its end is called: the guest's doings become a verdict here. */
+#include "vmm/machine.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "vmm/clock.h"
+#include "vmm/verdict.h"
+
+/* After a report of a panic: time for the guest to finish printing, and to restart by itself. */
+#define PANIC_GRACE_NS (2 * NS_PER_SECOND)
+
+/*
+ * What the end really is, whatever it looks like: a panicked guest has panicked, one that printed
+ * what it must not has failed, and so has one that ends well before all was printed that was
+ * expected. Only a stop from outside is none of the guest's.
+ */
+static enum minivmm_end judge(struct minivmm *vm, enum minivmm_end end, uint32_t status)
+{
+    const size_t size = sizeof(vm->verdict.text);
+    unsigned number;
+
+    if (end == MINIVMM_END_STOPPED || end == MINIVMM_END_ERROR)
+        return end;
+    if (vm->panicked) {
+        snprintf(vm->verdict.text, size, "guest kernel panic");
+        return MINIVMM_END_PANIC;
+    }
+    if (vm->doom[0]) {
+        snprintf(vm->verdict.text, size, "forbidden text: %s", vm->doom);
+        return MINIVMM_END_EXPECTATION;
+    }
+    bool passes = verdict_exit_code(end, status) == MINIVMM_EXIT_OK;
+    const char *unmet = passes ? watch_unmet(&vm->watch, &number) : NULL;
+    if (unmet) {
+        snprintf(vm->verdict.text, size, "expectation %u was not met: %s", number, unmet);
+        return MINIVMM_END_EXPECTATION;
+    }
+    return end;
+}
+
+void machine_end(struct minivmm *vm, enum minivmm_end end, uint32_t status, const char *format, ...)
+{
+    pthread_mutex_lock(&vm->lock);
+    if (!vm->ended) {
+        va_list args;
+        va_start(args, format);
+        vsnprintf(vm->verdict.text, sizeof(vm->verdict.text), format, args);
+        va_end(args);
+        end = judge(vm, end, status);
+        vm->verdict.end = end;
+        vm->verdict.status = end == MINIVMM_END_STATUS ? status : 0;
+        vm->verdict.exit_code = verdict_exit_code(end, status);
+        vm->times.end = clock_now_ns();
+        vm->ended = true;
+        vm->gate = GATE_CLOSED;
+        pthread_cond_broadcast(&vm->changed);
+        eventfd_write(vm->end_fd, 1);
+        /* Before the owner, who waits for the lock, can join a thread that is kicked here. */
+        for (unsigned i = 0; i < vm->vcpu_threads; i++)
+            vcpu_kick(&vm->vcpus[i]);
+    }
+    pthread_mutex_unlock(&vm->lock);
+}
+
+/*
+ * The guest has panicked, or printed what it must not (`doom`); if `hopeless`, nobody in it takes
+ * over and it has not long to live.
+ */
+static void note_failure(struct minivmm *vm, bool hopeless, const char *doom)
+{
+    pthread_mutex_lock(&vm->lock);
+    if (doom)
+        snprintf(vm->doom, sizeof(vm->doom), "%s", doom);
+    else
+        vm->panicked = true;
+    bool set_timer = hopeless && !vm->grace_runs; /* further reports buy no time */
+    vm->grace_runs |= set_timer;
+    pthread_mutex_unlock(&vm->lock);
+    if (set_timer)
+        event_timer_set(&vm->panic_grace, PANIC_GRACE_NS);
+}
+
+/*
+ * The guest pulled the reset line. The default command line makes Linux set the reset flag to
+ * "warm" after a panic, and only then.
+ */
+static void handle_reset(struct minivmm *vm)
+{
+    uint16_t flag;
+    memcpy(&flag, guest_mem_at(&vm->guest.mem, LAYOUT_RESET_FLAG, sizeof(flag)), sizeof(flag));
+    if (flag == RESET_FLAG_WARM && !vm->config.no_default_cmdline)
+        note_failure(vm, false, NULL);
+    machine_end(vm, MINIVMM_END_REBOOT, 0, "guest restarted");
+}
+
+static void add_post_code(struct minivmm *vm, uint8_t code)
+{
+    pthread_mutex_lock(&vm->lock);
+    if (vm->post_count < POST_CODES_MAX)
+        vm->post[vm->post_count++] =
+            (struct minivmm_post_code){.time_ns = clock_now_ns(), .code = code};
+    pthread_mutex_unlock(&vm->lock);
+}
+
+void machine_platform_event(void *arg, enum platform_event event, uint32_t value)
+{
+    struct minivmm *vm = arg;
+
+    switch (event) {
+    case PLATFORM_POWEROFF:
+        machine_end(vm, MINIVMM_END_POWEROFF, 0, "guest powered off");
+        break;
+    case PLATFORM_RESET:
+        handle_reset(vm);
+        break;
+    case PLATFORM_PANIC:
+        note_failure(vm, true, NULL);
+        break;
+    case PLATFORM_PANIC_LOADED:
+        note_failure(vm, false, NULL);
+        break;
+    case PLATFORM_DEBUG_EXIT:
+        machine_end(vm, MINIVMM_END_STATUS, value, "guest reported status %u", value);
+        break;
+    case PLATFORM_POST:
+        add_post_code(vm, (uint8_t)value);
+        break;
+    }
+}
+
+/* It has failed one way or the other; which, machine_end knows. */
+void machine_panic_grace_over(void *arg)
+{
+    machine_end(arg, MINIVMM_END_PANIC, 0, "guest kernel panic");
+}
+
+void machine_watched(void *arg, enum watch_outcome outcome, const char *text)
+{
+    struct minivmm *vm = arg;
+
+    switch (outcome) {
+    case WATCH_PANIC:
+        note_failure(vm, true, NULL);
+        break;
+    case WATCH_FORBIDDEN: /* let it print the rest of its story */
+        note_failure(vm, true, text);
+        break;
+    case WATCH_UNTIL:
+        machine_end(vm, MINIVMM_END_UNTIL, 0, "guest printed: %s", text);
+        break;
+    case WATCH_LATE:
+        machine_end(vm, MINIVMM_END_EXPECTATION, 0, "%s", text);
+        break;
+    case WATCH_SILENCE:
+        machine_end(vm, MINIVMM_END_SILENCE, 0, "%s", text);
+        break;
+    }
+}
+
+static void handle_printed(void *arg, uint8_t byte)
+{
+    struct minivmm *vm = arg;
+    watch_feed(&vm->watch, &byte, 1);
+}
+
+void machine_deadline_passed(void *arg)
+{
+    struct minivmm *vm = arg;
+    machine_end(vm, MINIVMM_END_TIMEOUT, 0, "no end within %u second%s", vm->config.timeout,
+                vm->config.timeout == 1 ? "" : "s");
+}
+
+void machine_vcpu_ended(struct vcpu *vcpu, enum vcpu_end end, const char *text)
+{
+    machine_end(vcpu->arg, end == VCPU_END_SHUTDOWN ? MINIVMM_END_TRIPLE_FAULT : MINIVMM_END_KVM, 0,
+                "%s", text);
+}
+
+static void handle_escape(void *arg)
+{
+    minivmm_stop(arg, SIGINT);
+}
+
+static void handle_serial_failure(void *arg, int error)
+{
+    machine_end(arg, MINIVMM_END_ERROR, 0, "serial output: %s", strerror(error));
+}
+
+const struct serial_events machine_serial_events = {
+    .printed = handle_printed, .leave = handle_escape, .failed = handle_serial_failure};

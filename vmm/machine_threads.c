@@ -1,0 +1,84 @@
+/* The threads of a VM: one for the event loop, one for each vCPU. */
+#include "vmm/machine.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "vmm/thread.h"
+
+#define THREAD_STACK (256u * 1024)
+
+static void *vcpu_main(void *arg)
+{
+    struct vcpu *vcpu = arg;
+    struct minivmm *vm = vcpu->arg;
+    bool alive = true;
+
+    while (alive) {
+        pthread_mutex_lock(&vm->lock);
+        while (vm->gate == GATE_PARKED)
+            pthread_cond_wait(&vm->changed, &vm->lock);
+        bool closed = vm->gate == GATE_CLOSED;
+        pthread_mutex_unlock(&vm->lock);
+        if (closed)
+            break;
+        alive = vcpu_run(vcpu);
+    }
+    return NULL;
+}
+
+static void *loop_main(void *arg)
+{
+    struct minivmm *vm = arg;
+
+    event_loop_run(&vm->loop);
+    pthread_mutex_lock(&vm->lock);
+    bool asked = vm->verdict.end == MINIVMM_END_STOPPED || vm->verdict.end == MINIVMM_END_TIMEOUT;
+    pthread_mutex_unlock(&vm->lock);
+    /* Who wants an end now gets it, however slowly the reader takes the rest. */
+    int rc = host_stream_drain(&vm->serial.stream, !asked);
+    if (rc < 0) {
+        pthread_mutex_lock(&vm->lock);
+        if (vm->verdict.exit_code == MINIVMM_EXIT_OK) {
+            /* A pass whose output did not arrive is no pass. */
+            vm->verdict =
+                (struct minivmm_verdict){.end = MINIVMM_END_ERROR, .exit_code = MINIVMM_EXIT_ERROR};
+            snprintf(vm->verdict.text, sizeof(vm->verdict.text), "serial output: %s",
+                     rc == -ETIMEDOUT ? "its reader takes no more" : strerror(-rc));
+        }
+        pthread_mutex_unlock(&vm->lock);
+    }
+    return NULL;
+}
+
+int machine_start_threads(struct minivmm *vm, struct minivmm_error *err)
+{
+    vm->loop.has_thread = true;
+    int rc = thread_start(&vm->loop_thread, loop_main, vm, "loop", THREAD_STACK, err);
+    if (rc < 0)
+        vm->loop.has_thread = false;
+    for (unsigned i = 0; rc == 0 && i < vm->config.cpus; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "vcpu%u", i);
+        rc = thread_start(&vm->vcpus[i].thread, vcpu_main, &vm->vcpus[i], name, THREAD_STACK, err);
+        pthread_mutex_lock(&vm->lock); /* Ctrl-A x may end the VM already */
+        vm->vcpu_threads += rc == 0;
+        pthread_mutex_unlock(&vm->lock);
+    }
+    return rc;
+}
+
+/* After the end: join all threads, the loop last, for vCPUs may still hand it output, and I/O that
+ * is under way ends there. */
+void machine_join_threads(struct minivmm *vm)
+{
+    for (unsigned i = 0; i < vm->vcpu_threads; i++)
+        pthread_join(vm->vcpus[i].thread, NULL);
+    vm->vcpu_threads = 0;
+    if (vm->loop.has_thread) {
+        slots_shutdown(&vm->slots);
+        event_loop_stop(&vm->loop);
+        pthread_join(vm->loop_thread, NULL);
+        vm->loop.has_thread = false;
+    }
+}
