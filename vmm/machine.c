@@ -103,6 +103,7 @@ static struct minivmm *allocate(const struct minivmm_config *config)
     vm->loop.epoll_fd = vm->loop.wake.fd = -1;
     vm->deadline.source.fd = vm->panic_grace.source.fd = -1;
     vm->serial_irq = vm->end_fd = -1;
+    pthread_mutex_init(&vm->event_lock, NULL);
     pthread_mutex_init(&vm->lock, NULL);
     pthread_cond_init(&vm->changed, NULL);
     return vm;
@@ -167,6 +168,7 @@ int minivmm_start(struct minivmm *vm)
     int rc = vm->times.start ? -EALREADY : 0;
     if (rc == 0) {
         vm->times.start = clock_now_ns();
+        machine_tell(vm, (struct minivmm_event){.kind = MINIVMM_EVENT_STARTED});
         if (vm->gate == GATE_PARKED)
             vm->gate = GATE_OPEN;
         pthread_cond_broadcast(&vm->changed);
@@ -237,5 +239,6 @@ void minivmm_destroy(struct minivmm *vm)
     free(vm->vcpus);
     pthread_cond_destroy(&vm->changed);
     pthread_mutex_destroy(&vm->lock);
+    pthread_mutex_destroy(&vm->event_lock);
     free(vm);
 }

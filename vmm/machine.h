@@ -42,7 +42,10 @@ struct minivmm {
     pthread_t loop_thread;
     bool has_serial, has_ioapic;
 
-    pthread_mutex_t lock; /* guards everything below */
+    bool printed; /* the guest has; atomic */
+
+    pthread_mutex_t event_lock; /* one event at a time; taken last */
+    pthread_mutex_t lock;       /* guards everything below */
     pthread_cond_t changed;
     enum gate gate;
     unsigned vcpu_threads; /* how many run, or have ended and wait to be joined */
@@ -65,6 +68,9 @@ struct minivmm {
  */
 __attribute__((format(printf, 4, 5))) void machine_end(struct minivmm *vm, enum minivmm_end end,
                                                        uint32_t status, const char *format, ...);
+
+/* Tell the configuration's event function. From any thread, with any lock held. */
+void machine_tell(struct minivmm *vm, struct minivmm_event event);
 
 /* Handlers of the parts; `arg` is the VM, but for a vCPU's end. */
 void machine_platform_event(void *arg, enum platform_event event, uint32_t value);

@@ -42,6 +42,16 @@ static enum minivmm_end judge(struct minivmm *vm, enum minivmm_end end, uint32_t
     return end;
 }
 
+void machine_tell(struct minivmm *vm, struct minivmm_event event)
+{
+    if (!vm->config.event)
+        return;
+    pthread_mutex_lock(&vm->event_lock);
+    event.time_ns = clock_now_ns();
+    vm->config.event(vm->config.event_arg, &event);
+    pthread_mutex_unlock(&vm->event_lock);
+}
+
 void machine_end(struct minivmm *vm, enum minivmm_end end, uint32_t status, const char *format, ...)
 {
     pthread_mutex_lock(&vm->lock);
@@ -56,6 +66,8 @@ void machine_end(struct minivmm *vm, enum minivmm_end end, uint32_t status, cons
         vm->verdict.exit_code = verdict_exit_code(end, status);
         vm->times.end = clock_now_ns();
         vm->ended = true;
+        machine_tell(vm,
+                     (struct minivmm_event){.kind = MINIVMM_EVENT_ENDED, .name = vm->verdict.text});
         vm->gate = GATE_CLOSED;
         pthread_cond_broadcast(&vm->changed);
         eventfd_write(vm->end_fd, 1);
@@ -75,8 +87,9 @@ static void note_failure(struct minivmm *vm, bool hopeless, const char *doom)
     pthread_mutex_lock(&vm->lock);
     if (doom)
         snprintf(vm->doom, sizeof(vm->doom), "%s", doom);
-    else
-        vm->panicked = true;
+    else if (!vm->panicked)
+        machine_tell(vm, (struct minivmm_event){.kind = MINIVMM_EVENT_PANIC});
+    vm->panicked |= !doom;
     bool set_timer = hopeless && !vm->grace_runs; /* further reports buy no time */
     vm->grace_runs |= set_timer;
     pthread_mutex_unlock(&vm->lock);
@@ -164,6 +177,10 @@ void machine_watched(void *arg, enum watch_outcome outcome, const char *text)
 static void handle_printed(void *arg, uint8_t byte)
 {
     struct minivmm *vm = arg;
+
+    if (!__atomic_load_n(&vm->printed, __ATOMIC_RELAXED) &&
+        !__atomic_exchange_n(&vm->printed, true, __ATOMIC_RELAXED))
+        machine_tell(vm, (struct minivmm_event){.kind = MINIVMM_EVENT_OUTPUT});
     watch_feed(&vm->watch, &byte, 1);
 }
 

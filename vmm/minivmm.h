@@ -95,6 +95,27 @@ struct minivmm_expect {
     unsigned within; /* seconds from the start; 0: any time before the end */
 };
 
+/* Something that happened in a VM's life. */
+enum minivmm_event_kind {
+    MINIVMM_EVENT_STARTED,   /* minivmm_start was called */
+    MINIVMM_EVENT_OUTPUT,    /* the guest printed its first byte */
+    MINIVMM_EVENT_DRIVER_OK, /* a driver took over device `name` in slot `number` */
+    MINIVMM_EVENT_EXPECTED,  /* expectation `number`, from 1, was met; `name` is its expression */
+    MINIVMM_EVENT_PANIC,     /* the guest's kernel reported a panic */
+    MINIVMM_EVENT_PAUSED,
+    MINIVMM_EVENT_RESUMED,
+    MINIVMM_EVENT_BALLOON, /* the balloon holds `value` bytes now; `name` says on whose wish */
+    MINIVMM_EVENT_ENDED,   /* the reason for the verdict arose; `name` is its text */
+};
+
+struct minivmm_event {
+    enum minivmm_event_kind kind;
+    uint64_t time_ns; /* CLOCK_MONOTONIC */
+    const char *name; /* valid during the call; NULL where the kind has none */
+    unsigned number;
+    uint64_t value;
+};
+
 /*
  * What to run. Plain data: strings and descriptors stay the caller's and need to live only until
  * minivmm_create returns, the serial descriptors until minivmm_destroy.
@@ -135,6 +156,12 @@ struct minivmm_config {
      */
     void (*log)(void *arg, const char *line);
     void *log_arg;
+    /*
+     * Something happened. Called on any thread, one call at a time, with a lock held: it must not
+     * block, nor call the library. No call comes after minivmm_wait has returned. NULL: not told.
+     */
+    void (*event)(void *arg, const struct minivmm_event *event);
+    void *event_arg;
 };
 
 /* 1 vCPU, 256 MiB, ACPI, no serial descriptors. */
