@@ -127,6 +127,21 @@ static void virtio_device(struct aml *aml, unsigned index, const struct platform
     close_device(aml, marks);
 }
 
+/* The root of a PCI bus 0; what is on it, the guest finds by itself. */
+static void pci_root(struct aml *aml, const struct platform_fact *fact)
+{
+    size_t marks[2];
+    open_device(aml, "PCI0", "PNP0A03", 0, marks);
+    aml_name_integer(aml, "_CCA", 1);
+    struct aml_resources crs = aml_resources(aml);
+    aml_bus_window(aml, 0, 1);
+    aml_io(aml, LAYOUT_PORT_PCI, LAYOUT_PORTS_PCI);
+    aml_io_window(aml, LAYOUT_PCI_PORTS, LAYOUT_PCI_PORTS_SIZE);
+    aml_memory_window(aml, (uint32_t)fact->base, (uint32_t)fact->len);
+    aml_close_resources(aml, crs);
+    close_device(aml, marks);
+}
+
 static uint64_t write_dsdt(struct aml *aml, const struct boot_config *config,
                            struct boot_result *result)
 {
@@ -144,6 +159,9 @@ static uint64_t write_dsdt(struct aml *aml, const struct boot_config *config,
             break;
         case PLATFORM_VIRTIO:
             virtio_device(aml, virtio++, fact);
+            break;
+        case PLATFORM_PCI:
+            pci_root(aml, fact);
             break;
         case PLATFORM_POWER: {
             /* 7.4.2: what to write into sleep control for S5 */

@@ -19,6 +19,8 @@ enum {
     RESOURCE_IO = 0x47,
     RESOURCE_END = 0x79,
     RESOURCE_MEMORY32_FIXED = 0x86,
+    RESOURCE_ADDRESS_DWORD = 0x87,
+    RESOURCE_ADDRESS_WORD = 0x88,
     RESOURCE_INTERRUPT = 0x89,
 };
 
@@ -171,6 +173,39 @@ void aml_io(struct aml *aml, uint16_t base, uint8_t length)
     aml_number(aml, base, 2); /* highest base */
     aml_number(aml, 1, 1);    /* alignment */
     aml_number(aml, length, 1);
+}
+
+/* 6.4.3.5: a range that a bridge hands on; its numbers have `size` bytes. */
+static void put_window(struct aml *aml, unsigned type, unsigned flags, uint32_t base,
+                       uint32_t length, unsigned size)
+{
+    const unsigned fixed = 0x0c; /* neither end moves */
+    aml_number(aml, size == 2 ? RESOURCE_ADDRESS_WORD : RESOURCE_ADDRESS_DWORD, 1);
+    aml_number(aml, 3 + 5 * size, 2);
+    aml_number(aml, type, 1);
+    aml_number(aml, fixed, 1);
+    aml_number(aml, flags, 1);
+    aml_number(aml, 0, size); /* granularity */
+    aml_number(aml, base, size);
+    aml_number(aml, base + length - 1, size);
+    aml_number(aml, 0, size); /* no translation */
+    aml_number(aml, length, size);
+}
+
+void aml_memory_window(struct aml *aml, uint32_t base, uint32_t length)
+{
+    put_window(aml, 0, MEMORY_WRITABLE, base, length, 4);
+}
+
+void aml_io_window(struct aml *aml, uint16_t base, uint16_t length)
+{
+    const unsigned entire_range = 3;
+    put_window(aml, 1, entire_range, base, length, 2);
+}
+
+void aml_bus_window(struct aml *aml, uint16_t first, uint16_t count)
+{
+    put_window(aml, 2, 0, first, count, 2);
 }
 
 void aml_interrupt(struct aml *aml, uint32_t line)

@@ -40,6 +40,10 @@ struct aml_resources aml_resources(struct aml *aml);
 void aml_close_resources(struct aml *aml, struct aml_resources resources);
 void aml_memory(struct aml *aml, uint32_t base, uint32_t length); /* Memory32Fixed, read-write */
 void aml_io(struct aml *aml, uint16_t base, uint8_t length);      /* IO, 16-bit decode */
+/* Windows of a bridge: WordBusNumber, WordIO, DWordMemory; fixed, positively decoded. */
+void aml_bus_window(struct aml *aml, uint16_t first, uint16_t count);
+void aml_io_window(struct aml *aml, uint16_t base, uint16_t length);
+void aml_memory_window(struct aml *aml, uint32_t base, uint32_t length);
 void aml_interrupt(struct aml *aml, uint32_t line); /* consumer, edge, active high, exclusive */
 
 #endif

@@ -11,15 +11,24 @@
  *   reboot=panic_warm      and leaves a mark in the reset flag that an orderly restart does not
  *                          leave: this is how a panic is told without any driver (layout.h)
  *   8250.nr_uarts=1        no search for serial ports that are not there
- *   pci=off                no search for a PCI bus
+ *   pci=off                no search for a PCI bus, where there is none
  *   no_timer_check         no test of the PIT, which is not there
  *   tsc=reliable           no watchdog for a clock that KVM keeps
  *   cryptomgr.notests      no self-tests of ciphers: a third of a stock kernel's start
  *   random.trust_cpu=on    random numbers from the first moment
  */
 static const char default_words[] = "console=ttyS0 panic=-1 reboot=panic_warm 8250.nr_uarts=1 "
-                                    "pci=off no_timer_check tsc=reliable cryptomgr.notests "
+                                    "no_timer_check tsc=reliable cryptomgr.notests "
                                     "random.trust_cpu=on";
+
+static bool has_pci(const struct boot_config *config)
+{
+    for (unsigned i = 0; i < config->fact_count; i++) {
+        if (config->facts[i].kind == PLATFORM_PCI)
+            return true;
+    }
+    return false;
+}
 
 static void print_platform(FILE *out, const struct boot_config *config)
 {
@@ -57,7 +66,7 @@ int cmdline_compose(const struct boot_config *config, uint32_t max, char **line,
     if (!out)
         return error_set(err, -errno, "command line: %s", strerror(errno));
     if (!config->no_default_cmdline)
-        fputs(default_words, out);
+        fprintf(out, "%s%s", default_words, has_pci(config) ? "" : " pci=off");
     print_platform(out, config);
     if (*user)
         fprintf(out, " %s", user);

@@ -187,6 +187,7 @@ static void write_fact(struct writer *w, const struct platform_fact *fact)
         write_virtio(w, fact);
         break;
     case PLATFORM_PVPANIC: /* Linux binds it by ACPI or with registers in memory only */
+    case PLATFORM_PCI:     /* comes with ACPI alone */
         break;
     }
 }

@@ -12,6 +12,7 @@ enum platform_kind {
     PLATFORM_POWER,   /* sleep control, sleep status and reset registers in memory */
     PLATFORM_PVPANIC, /* panic register at I/O port `base` */
     PLATFORM_VIRTIO,  /* a virtio-mmio slot that holds a device */
+    PLATFORM_PCI,     /* a PCI bus with its devices' registers in memory from `base` on */
 };
 
 struct platform_fact {

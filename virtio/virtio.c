@@ -66,17 +66,20 @@ static bool is_running(const struct virtio_dev *dev)
     return __atomic_load_n(&dev->running, __ATOMIC_ACQUIRE);
 }
 
-static void interrupt(struct virtio_dev *dev, uint32_t why)
+static void interrupt(struct virtio_dev *dev, const struct virtio_queue *queue, uint32_t why)
 {
     /* The driver reads the reason once it is interrupted, so it is there before. */
     __atomic_fetch_or(&dev->interrupt_status, why, __ATOMIC_RELEASE);
-    eventfd_write(dev->call, 1);
+    if (dev->interrupt)
+        dev->interrupt(dev, queue);
+    else
+        eventfd_write(dev->call, 1);
 }
 
 void virtio_interrupt(struct virtio_queue *queue)
 {
     queue->interrupts++;
-    interrupt(queue->dev, VIRTIO_MMIO_INT_VRING);
+    interrupt(queue->dev, queue, VIRTIO_MMIO_INT_VRING);
 }
 
 void virtio_break(struct virtio_dev *dev)
@@ -84,7 +87,7 @@ void virtio_break(struct virtio_dev *dev)
     if (__atomic_exchange_n(&dev->broken, true, __ATOMIC_RELEASE))
         return;
     dev->breaks++;
-    interrupt(dev, VIRTIO_MMIO_INT_CONFIG);
+    interrupt(dev, NULL, VIRTIO_MMIO_INT_CONFIG);
 }
 
 /* ---- configuration space ------------------------------------------------------------------- */
@@ -99,7 +102,7 @@ void virtio_config_end(struct virtio_dev *dev)
     dev->config_generation++; /* 4.2.2.1: a driver that reads in pieces starts again */
     pthread_mutex_unlock(&dev->config_lock);
     if (is_running(dev))
-        interrupt(dev, VIRTIO_MMIO_INT_CONFIG);
+        interrupt(dev, NULL, VIRTIO_MMIO_INT_CONFIG);
 }
 
 uint32_t virtio_config_read(struct virtio_dev *dev, uint64_t offset, unsigned size)

@@ -101,7 +101,13 @@ struct virtio_dev {
 
     struct virtio_queue *queues;
     unsigned queue_count;
-    int call;                    /* eventfd: an interrupt for the driver */
+    int call; /* eventfd: an interrupt for the driver */
+    /*
+     * The transport's own way to interrupt, for a queue's used buffers or, NULL, for the rest; in
+     * place of `call`. From any thread.
+     */
+    void (*interrupt)(struct virtio_dev *dev, const struct virtio_queue *queue);
+    void *transport;
     unsigned breaks;             /* how often a driver broke a queue, for statistics */
     unsigned local_first;        /* the local datapath serves the queues from this one on */
     struct event_call *stopping; /* the local datapath's: who waits for its end */

@@ -94,6 +94,18 @@ static int store_platform(struct options *o, const char *name, const char *value
     return error_set(err, -EINVAL, "--%s %s: must be acpi, dtb or cmdline", name, value);
 }
 
+static int store_transport(struct options *o, const char *name, const char *value,
+                           struct minivmm_error *err)
+{
+    if (strcmp(value, "mmio") == 0)
+        o->vm.transport = MINIVMM_TRANSPORT_MMIO;
+    else if (strcmp(value, "pci") == 0)
+        o->vm.transport = MINIVMM_TRANSPORT_PCI;
+    else
+        return error_set(err, -EINVAL, "--%s %s: must be mmio or pci", name, value);
+    return 0;
+}
+
 static int store_timeout(struct options *o, const char *name, const char *value,
                          struct minivmm_error *err)
 {
@@ -120,6 +132,7 @@ static const struct option table[] = {
      .store = store_memory},
     {"platform", "HOW", "describe it by acpi, dtb or cmdline (default acpi)",
      .store = store_platform},
+    {"transport", "HOW", "virtio devices by mmio or pci (default mmio)", .store = store_transport},
     {"timeout", "SECONDS", "end the guest when that long has passed", .store = store_timeout},
     {"expect", "RE", "it has to print this, in order; repeatable", .repeat = true,
      .store = store_expect},

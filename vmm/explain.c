@@ -49,6 +49,7 @@ static void print_devices(FILE *out, const struct guest_load *load)
         [PLATFORM_POWER] = "power: sleep control, sleep status, reset",
         [PLATFORM_PVPANIC] = "panic register",
         [PLATFORM_VIRTIO] = "virtio-mmio",
+        [PLATFORM_PCI] = "PCI bus",
     };
 
     fprintf(out, "devices and interrupt lines:\n");

@@ -106,6 +106,21 @@ static int check_devices(const struct minivmm_config *config, struct minivmm_err
     return 0;
 }
 
+static int check_transport(const struct minivmm_config *config, struct minivmm_error *err)
+{
+    if (config->transport == MINIVMM_TRANSPORT_MMIO)
+        return 0;
+    if (config->transport != MINIVMM_TRANSPORT_PCI)
+        return error_set(err, -EINVAL, "transport: %d is none", (int)config->transport);
+    if (config->platform != MINIVMM_PLATFORM_ACPI)
+        return error_set(err, -EINVAL, "transport: pci needs the platform to be acpi");
+    for (unsigned i = 0; i < config->net_count; i++) {
+        if (config->nets[i].vhost)
+            return error_set(err, -EINVAL, "net %u: vhost needs the transport to be mmio", i);
+    }
+    return 0;
+}
+
 static int check(const struct minivmm_config *config, struct minivmm_error *err)
 {
     struct sysinfo host;
@@ -132,10 +147,11 @@ static int check(const struct minivmm_config *config, struct minivmm_error *err)
                              (unsigned long long)(config->memory >> 20),
                              (unsigned long long)(total >> 20));
     }
-    return check_devices(config, err);
+    int rc = check_devices(config, err);
+    return rc < 0 ? rc : check_transport(config, err);
 }
 
-/* The platform that every VM has, and a slot for each virtio device. */
+/* The platform that every VM has, and a slot for each virtio device or a bus for them all. */
 static unsigned collect_facts(const struct minivmm_config *config, struct platform_fact *facts)
 {
     unsigned n = 0;
@@ -147,6 +163,11 @@ static unsigned collect_facts(const struct minivmm_config *config, struct platfo
         .kind = PLATFORM_POWER, .base = LAYOUT_POWER, .len = LAYOUT_POWER_SIZE};
     facts[n++] =
         (struct platform_fact){.kind = PLATFORM_PVPANIC, .base = LAYOUT_PORT_PANIC, .len = 1};
+    if (config->transport == MINIVMM_TRANSPORT_PCI) {
+        facts[n++] = (struct platform_fact){
+            .kind = PLATFORM_PCI, .base = LAYOUT_PCI, .len = LAYOUT_PCI_SIZE};
+        return n;
+    }
     for (unsigned i = 0; i < count_devices(config); i++)
         facts[n++] = (struct platform_fact){.kind = PLATFORM_VIRTIO,
                                             .base = LAYOUT_VIRTIO + i * LAYOUT_VIRTIO_SIZE,

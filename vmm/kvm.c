@@ -199,6 +199,25 @@ int kvm_add_doorbell(struct kvm *kvm, int fd, uint64_t gpa, uint32_t value)
     return ioctl(kvm->vm_fd, KVM_IOEVENTFD, &doorbell) < 0 ? -errno : 0;
 }
 
+int kvm_add_port_doorbell(struct kvm *kvm, int fd, uint16_t port, uint16_t value)
+{
+    struct kvm_ioeventfd doorbell = {.datamatch = value,
+                                     .addr = port,
+                                     .len = sizeof(value),
+                                     .fd = fd,
+                                     .flags =
+                                         KVM_IOEVENTFD_FLAG_DATAMATCH | KVM_IOEVENTFD_FLAG_PIO};
+    return ioctl(kvm->vm_fd, KVM_IOEVENTFD, &doorbell) < 0 ? -errno : 0;
+}
+
+void kvm_send_msi(struct kvm *kvm, uint64_t address, uint32_t data)
+{
+    struct kvm_msi msi = {
+        .address_lo = (uint32_t)address, .address_hi = (uint32_t)(address >> 32), .data = data};
+    /* It fails when the guest gave an address that is none of a local APIC: its own loss. */
+    ioctl(kvm->vm_fd, KVM_SIGNAL_MSI, &msi);
+}
+
 int kvm_set_route(struct kvm *kvm, unsigned line, const struct kvm_msi_route *route)
 {
     /* struct kvm_irq_routing ends in a flexible array; this is one with room. */

@@ -44,10 +44,15 @@ int kvm_create_vcpu(struct kvm *kvm, unsigned index, struct minivmm_error *err);
 int kvm_add_irqfd(struct kvm *kvm, int fd, unsigned line, struct minivmm_error *err);
 
 /*
- * From any thread, in a running VM too: a 32-bit write of `value` to guest-physical address `gpa`
- * signals the eventfd `fd` without leaving the kernel, until kvm_close. Negative errno.
+ * From any thread, in a running VM too: a 32-bit write of `value` to guest-physical address `gpa`,
+ * or a 16-bit one to I/O port `port`, signals the eventfd `fd` without leaving the kernel, until
+ * kvm_close. Negative errno.
  */
 int kvm_add_doorbell(struct kvm *kvm, int fd, uint64_t gpa, uint32_t value);
+int kvm_add_port_doorbell(struct kvm *kvm, int fd, uint16_t port, uint16_t value);
+
+/* From any thread: the interrupt that a PCI device asks for by writing `data` to `address`. */
+void kvm_send_msi(struct kvm *kvm, uint64_t address, uint32_t data);
 
 /*
  * What line `line` sends from now on; not `enabled`: nothing. From any thread. Returns a negative

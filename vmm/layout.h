@@ -18,6 +18,7 @@
  *               | hole for devices     |
  *   0xd000_0000 |    power registers   |  sleep control, sleep status, reset: 1 byte each
  *   0xd000_1000 |    virtio-mmio slots |  4 KiB each, so that a slot can be a page of its own
+ *   0xd010_0000 |    PCI devices       |  8 KiB each, with --transport pci in place of the slots
  *   0xfec0_0000 |    IOAPIC            |
  *   0xfee0_0000 |    local APICs       |  in KVM
  *   0xfffb_c000 |    KVM's own pages   |  identity map and TSS, needed on Intel processors
@@ -32,7 +33,9 @@
  *   0x0f4         debug exit (on request)
  *   0x3f8         COM1
  *   0x505         panic register
+ *   0xcf8..0xcff  PCI configuration, with --transport pci
  *   0xcf9         reset control
+ *   0x1000        PCI devices' notifications: 4 ports each
  */
 #ifndef VMM_LAYOUT_H
 #define VMM_LAYOUT_H
@@ -70,6 +73,8 @@
 #define LAYOUT_VIRTIO       0xd0001000u
 #define LAYOUT_VIRTIO_SIZE  0x1000u
 #define LAYOUT_VIRTIO_SLOTS 16u
+#define LAYOUT_PCI          0xd0100000u
+#define LAYOUT_PCI_SIZE     0x20000u /* 8 KiB for each of LAYOUT_VIRTIO_SLOTS devices */
 #define LAYOUT_IOAPIC       0xfec00000u
 #define LAYOUT_IOAPIC_SIZE  0x1000u
 #define LAYOUT_LAPIC        0xfee00000u
@@ -84,7 +89,11 @@
 #define LAYOUT_PORT_COM1       0x3f8u
 #define LAYOUT_PORTS_COM1      8u
 #define LAYOUT_PORT_PANIC      0x505u
+#define LAYOUT_PORT_PCI        0xcf8u
+#define LAYOUT_PORTS_PCI       8u
 #define LAYOUT_PORT_RESET      0xcf9u
+#define LAYOUT_PCI_PORTS       0x1000u
+#define LAYOUT_PCI_PORTS_SIZE  0x40u
 
 /* Interrupt lines. */
 #define LAYOUT_IRQ_LINES  24u

@@ -53,7 +53,12 @@ static void place_devices(struct minivmm *vm)
     bus_add(&vm->pio, LAYOUT_PORT_POST, 1, &post_ops, &vm->regs);
     bus_add(&vm->pio, LAYOUT_PORT_COM1, LAYOUT_PORTS_COM1, &serial_bus_ops, &vm->serial);
     bus_add(&vm->pio, LAYOUT_PORT_PANIC, 1, &panic_ops, &vm->regs);
-    bus_add(&vm->pio, LAYOUT_PORT_RESET, 1, &reset_control_ops, &vm->regs);
+    if (vm->config.transport == MINIVMM_TRANSPORT_PCI) {
+        pci_host_init(&vm->pci_host, &reset_control_ops, &vm->regs);
+        bus_add(&vm->pio, LAYOUT_PORT_PCI, PCI_HOST_PORTS, &pci_host_ops, &vm->pci_host);
+    } else {
+        bus_add(&vm->pio, LAYOUT_PORT_RESET, 1, &reset_control_ops, &vm->regs);
+    }
     if (vm->config.debug_exit)
         bus_add(&vm->pio, LAYOUT_PORT_DEBUG_EXIT, 4, &debug_exit_ops, &vm->regs);
 }
@@ -139,7 +144,9 @@ static int build(struct minivmm *vm, const struct minivmm_config *config, struct
     }
     if (rc == 0) {
         place_devices(vm);
-        rc = slots_create(&vm->slots, config, &vm->guest.mem, &vm->loop, &vm->kvm, &vm->mmio, err);
+        rc = slots_create(&vm->slots, config, &vm->guest.mem, &vm->loop, &vm->kvm, &vm->mmio,
+                          &vm->pio,
+                          config->transport == MINIVMM_TRANSPORT_PCI ? &vm->pci_host : NULL, err);
     }
     if (rc == 0)
         rc = machine_start_threads(vm, err);
@@ -222,6 +229,7 @@ void minivmm_destroy(struct minivmm *vm)
     machine_end(vm, MINIVMM_END_STOPPED, SIGTERM, "destroyed");
     machine_join_threads(vm);
     slots_finish(&vm->slots);
+    pci_host_finish(&vm->pci_host);
     if (vm->has_serial)
         serial_finish(&vm->serial);
     if (vm->has_ioapic)

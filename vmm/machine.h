@@ -35,6 +35,7 @@ struct minivmm {
     struct serial serial;
     int serial_irq;
     struct platform_regs regs;
+    struct pci_host pci_host; /* with MINIVMM_TRANSPORT_PCI */
     struct slots slots;
     struct watch watch;
     struct vcpu *vcpus;

@@ -36,6 +36,12 @@ enum minivmm_platform {
                                  VIRTIO_MMIO_CMDLINE_DEVICES */
 };
 
+/* How the guest reaches virtio devices. */
+enum minivmm_transport {
+    MINIVMM_TRANSPORT_MMIO, /* nothing to search for: the fastest start */
+    MINIVMM_TRANSPORT_PCI,  /* a request takes one exit instead of three; needs ACPI, no vhost */
+};
+
 #define MINIVMM_CPUS_MAX    254u /* xAPIC ids 0..253; 255 is the broadcast id */
 #define MINIVMM_MEMORY_MIN  (1ull << 20)
 #define MINIVMM_MEMORY_MAX  (1ull << 42)
@@ -128,6 +134,7 @@ struct minivmm_config {
     unsigned cpus;           /* 1..MINIVMM_CPUS_MAX */
     uint64_t memory;         /* bytes, a multiple of 4096 */
     enum minivmm_platform platform;
+    enum minivmm_transport transport;
     bool debug_exit;    /* a 32-bit register at port 0xf4 that ends the VM */
     unsigned timeout;   /* seconds from start until the VM is ended; 0: none */
     int serial_in;      /* what the guest's COM1 receives; -1: nothing */

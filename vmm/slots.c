@@ -42,15 +42,46 @@ static void add_ack_doorbell(void *arg, struct virtio_mmio *mmio)
         virtio_acknowledged(mmio->dev);
 }
 
-static int place(struct slots *slots, struct virtio_dev *dev, struct bus *bus,
-                 struct minivmm_error *err)
+static void add_port_doorbell(void *arg, struct virtio_pci *pci, unsigned index)
+{
+    struct slots *slots = arg;
+    kvm_add_port_doorbell(slots->kvm, virtio_queue(pci->dev, index)->kick, (uint16_t)pci->ports,
+                          (uint16_t)index);
+}
+
+static void send_message(void *arg, uint64_t address, uint32_t data)
+{
+    struct slots *slots = arg;
+    kvm_send_msi(slots->kvm, address, data);
+}
+
+static int place_on_pci(struct slots *slots, struct virtio_dev *dev, unsigned slot)
+{
+    struct virtio_pci *pci = &slots->pci[slot];
+    uint32_t memory = LAYOUT_PCI + slot * VIRTIO_PCI_MEMORY_SIZE;
+    uint32_t ports = LAYOUT_PCI_PORTS + slot * VIRTIO_PCI_PORTS;
+    const struct pci_function function = {
+        .read = virtio_pci_config_read, .write = virtio_pci_config_write, .arg = pci};
+
+    virtio_pci_init(pci, dev, memory, ports, send_message, slots);
+    pci->busy = add_port_doorbell;
+    pci_host_add(slots->pci_host, slot + 1, &function);
+    bus_add(slots->mmio_bus, memory, VIRTIO_PCI_MEMORY_SIZE, &virtio_pci_memory_ops, pci);
+    bus_add(slots->pio_bus, ports, VIRTIO_PCI_PORTS, &virtio_pci_port_ops, pci);
+    return 0;
+}
+
+static int place(struct slots *slots, struct virtio_dev *dev, struct minivmm_error *err)
 {
     unsigned slot = slots->count++;
 
+    slots->devs[slot] = dev;
+    if (slots->pci_host)
+        return place_on_pci(slots, dev, slot);
     slots->mmio[slot] = (struct virtio_mmio){
         .dev = dev, .busy = add_kick_doorbell, .interrupted = add_ack_doorbell, .arg = slots};
-    bus_add(bus, LAYOUT_VIRTIO + slot * LAYOUT_VIRTIO_SIZE, LAYOUT_VIRTIO_SIZE, &virtio_mmio_ops,
-            &slots->mmio[slot]);
+    bus_add(slots->mmio_bus, LAYOUT_VIRTIO + slot * LAYOUT_VIRTIO_SIZE, LAYOUT_VIRTIO_SIZE,
+            &virtio_mmio_ops, &slots->mmio[slot]);
     return kvm_add_irqfd(slots->kvm, dev->call, LAYOUT_IRQ_VIRTIO + slot, err);
 }
 
@@ -221,11 +252,15 @@ static int create_net(struct slots *slots, const struct minivmm_net *config,
 
 int slots_create(struct slots *slots, const struct minivmm_config *config,
                  const struct guest_mem *mem, struct event_loop *loop, struct kvm *kvm,
-                 struct bus *mmio, struct minivmm_error *err)
+                 struct bus *mmio, struct bus *pio, struct pci_host *pci_host,
+                 struct minivmm_error *err)
 {
     int rc = 0;
 
     slots->kvm = kvm;
+    slots->mmio_bus = mmio;
+    slots->pio_bus = pio;
+    slots->pci_host = pci_host;
     slots->log = config->log;
     slots->log_arg = config->log_arg;
     slots->nowhere = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -234,17 +269,17 @@ int slots_create(struct slots *slots, const struct minivmm_config *config,
     for (unsigned i = 0; rc == 0 && i < config->disk_count; i++) {
         rc = create_disk(slots, &config->disks[i], mem, loop, err);
         if (rc == 0)
-            rc = place(slots, blk_device(slots->disks[i].blk), mmio, err);
+            rc = place(slots, blk_device(slots->disks[i].blk), err);
     }
     for (unsigned i = 0; rc == 0 && i < config->net_count; i++) {
         rc = create_net(slots, &config->nets[i], mem, loop, err);
         if (rc == 0)
-            rc = place(slots, net_device(slots->nets[i]), mmio, err);
+            rc = place(slots, net_device(slots->nets[i]), err);
     }
     if (rc == 0 && config->rng) {
         rc = rng_init(&slots->rng, mem, loop, err);
         if (rc == 0)
-            rc = place(slots, &slots->rng.dev, mmio, err);
+            rc = place(slots, &slots->rng.dev, err);
     }
     return rc;
 }
@@ -252,7 +287,7 @@ int slots_create(struct slots *slots, const struct minivmm_config *config,
 void slots_shutdown(struct slots *slots)
 {
     for (unsigned i = 0; i < slots->count; i++)
-        virtio_shutdown(slots->mmio[i].dev);
+        virtio_shutdown(slots->devs[i]);
 }
 
 void slots_finish(struct slots *slots)
@@ -267,6 +302,8 @@ void slots_finish(struct slots *slots)
         pcap_destroy(slots->pcaps[i]);
     }
     rng_finish(&slots->rng);
+    for (unsigned i = 0; i < slots->count; i++)
+        virtio_pci_finish(&slots->pci[i]);
     if (slots->kvm && slots->nowhere >= 0)
         close(slots->nowhere);
     *slots = (struct slots){0};
@@ -275,7 +312,7 @@ void slots_finish(struct slots *slots)
 void slots_print(const struct slots *slots, FILE *out)
 {
     for (unsigned i = 0; i < slots->count; i++) {
-        const struct virtio_dev *dev = slots->mmio[i].dev;
+        const struct virtio_dev *dev = slots->devs[i];
         for (unsigned q = 0; q < dev->queue_count; q++) {
             const struct virtio_queue *queue = &dev->queues[q];
             fprintf(out, "slot %u, %s, queue %u: %llu requests, %llu interrupts\n", i,

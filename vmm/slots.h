@@ -1,6 +1,7 @@
 /*
  * The virtio devices of a VM: what the configuration asks for, each in a virtio-mmio slot of the
- * memory map with an interrupt line of its own. Slot numbers are the order of the guest's names.
+ * memory map with an interrupt line of its own, or on a PCI bus. Slot numbers are the order of the
+ * guest's names.
  */
 #ifndef VMM_SLOTS_H
 #define VMM_SLOTS_H
@@ -8,17 +9,23 @@
 #include "devices/blk.h"
 #include "devices/net.h"
 #include "devices/pcap.h"
+#include "devices/pci_host.h"
 #include "devices/rng.h"
 #include "devices/vhost_net.h"
 #include "virtio/mmio.h"
+#include "virtio/pci.h"
 #include "vmm/kvm.h"
 #include "vmm/minivmm.h"
 
 struct slots {
     struct kvm *kvm;
+    struct bus *mmio_bus, *pio_bus;
     int nowhere; /* an eventfd that nobody reads, for what need not arrive */
     unsigned count;
-    struct virtio_mmio mmio[LAYOUT_VIRTIO_SLOTS];
+    struct virtio_dev *devs[LAYOUT_VIRTIO_SLOTS];
+    struct virtio_mmio mmio[LAYOUT_VIRTIO_SLOTS]; /* one of these two is used */
+    struct virtio_pci pci[LAYOUT_VIRTIO_SLOTS];
+    struct pci_host *pci_host; /* NULL: virtio-mmio */
     unsigned disk_count;
     struct slot_disk {
         struct slots *slots;
@@ -39,10 +46,14 @@ struct slots {
     uint64_t denied; /* frames */
 };
 
-/* Create every device and put it on the bus; `slots` is {0}. On failure slots_finish cleans up. */
+/*
+ * Create every device and put it on the buses, and on `pci_host` if there is one, which stays the
+ * caller's; `slots` is {0}. On failure slots_finish cleans up.
+ */
 int slots_create(struct slots *slots, const struct minivmm_config *config,
                  const struct guest_mem *mem, struct event_loop *loop, struct kvm *kvm,
-                 struct bus *mmio, struct minivmm_error *err);
+                 struct bus *mmio, struct bus *pio, struct pci_host *pci_host,
+                 struct minivmm_error *err);
 
 /* The vCPUs are gone, the loop still runs: end all I/O. Nothing touches guest memory afterwards. */
 void slots_shutdown(struct slots *slots);

@@ -74,6 +74,8 @@ static const struct good goods[] = {
     {"--platform", "acpi", AT(vm.platform), PLATFORM, MINIVMM_PLATFORM_ACPI},
     {"--platform", "dtb", AT(vm.platform), PLATFORM, MINIVMM_PLATFORM_DTB},
     {"--platform", "cmdline", AT(vm.platform), PLATFORM, MINIVMM_PLATFORM_CMDLINE},
+    {"--transport", "mmio", AT(vm.transport), PLATFORM, MINIVMM_TRANSPORT_MMIO},
+    {"--transport", "pci", AT(vm.transport), PLATFORM, MINIVMM_TRANSPORT_PCI},
     {"--timeout", "1", AT(vm.timeout), UNSIGNED, 1},
     {"--timeout", "604800", AT(vm.timeout), UNSIGNED, 604800},
     {"--debug-exit", NULL, AT(vm.debug_exit), FLAG, 1},
@@ -94,7 +96,7 @@ static bool stored(const struct options *options, const struct good *good)
         return *(const unsigned *)at == good->number;
     case BYTES:
         return *(const uint64_t *)at == good->number;
-    case PLATFORM:
+    case PLATFORM: /* and the transport: enumerations are all alike */
         return *(const enum minivmm_platform *)at == good->number;
     }
     return false;
@@ -199,6 +201,7 @@ Test(config, says_what_is_wrong_with_a_bad_line)
         {{"--kernel=k", "--platform", "ACPI"}, "--platform ACPI" PLATFORMS},
         {{"--kernel=k", "--platform", ""}, "--platform " PLATFORMS},
         {{"--kernel=k", "--platform", "acpi,dtb"}, "--platform acpi,dtb" PLATFORMS},
+        {{"--kernel=k", "--transport", "PCI"}, "--transport PCI: must be mmio or pci"},
         {{"--kernel=k", "--timeout", "0"}, "--timeout 0" SECONDS},
         {{"--kernel=k", "--timeout", "604801"}, "--timeout 604801" SECONDS},
         {{"--kernel=k", "--timeout", "1s"}, "--timeout 1s" SECONDS},
