@@ -95,7 +95,7 @@ race-src := $(wildcard tests/race/*.c)
 TESTOBJ  += $(race-src:%.c=$(BUILD)/%.o)
 
 # The fake drivers of the unit tests need no Criterion.
-race-obj := $(race-src:%.c=$(BUILD)/%.o) $(patsubst %,$(BUILD)/tests/unit/%.o,blk_driver fake_driver virtio_driver virtio_rig)
+race-obj := $(race-src:%.c=$(BUILD)/%.o) $(patsubst %,$(BUILD)/tests/unit/%.o,blk_driver fake_driver resources virtio_driver virtio_rig)
 $(BUILD)/tests/race-tests: $(race-obj) $(BUILD)/libminivmm.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)

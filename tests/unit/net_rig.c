@@ -308,6 +308,7 @@ void net_rig_init(struct net_rig *rig, const struct net_rig_config *config)
         MUST(pthread_create(&rig->thread, NULL, loop_thread, &rig->loop) == 0);
         pthread_sigmask(SIG_SETMASK, &old, NULL);
     }
+    resources_take(&rig->before);
 }
 
 void net_rig_finish(struct net_rig *rig)
@@ -482,5 +483,5 @@ bool net_rig_works(struct net_rig *rig)
         fprintf(stderr, "canary: in: %s\n", d->fault ? d->fault : "");
         return false;
     }
-    return true;
+    return resources_are_back(&rig->before, 0, &rig->loop, rig->thread);
 }

@@ -15,6 +15,7 @@
 #define TESTS_UNIT_NET_RIG_H
 
 #include "tests/unit/net_driver.h"
+#include "tests/unit/resources.h"
 #include "virtio/mmio.h"
 
 #define NET_RAM_A    0x100000ull
@@ -75,6 +76,7 @@ struct net_rig {
     struct net_script *script; /* NULL with other backends */
     int far;                   /* the far end: a socket; -1 with the script */
     struct net_driver driver;
+    struct resources before; /* once all of this was there */
 };
 
 void net_rig_init(struct net_rig *rig, const struct net_rig_config *config);
@@ -104,7 +106,7 @@ void net_script_room(struct net_script *script, int room);
 
 /*
  * The canary: does an ordinary frame pass each way? A device that needs a reset, or has no driver,
- * is started anew before.
+ * is started anew before. And has the host back what it had at first, with a loop that sleeps?
  */
 bool net_rig_works(struct net_rig *rig);
 

@@ -202,13 +202,14 @@ Test(virtio_races, B20_notifications_without_end)
         cr_assert_eq(pthread_create(&threads[i], NULL, storm, (void *)(uintptr_t)i), 0);
     uint64_t longest = 0;
     for (unsigned i = 0; i < 20; i++) {
-        cr_expect(virtio_rig_works(&rig), "%u", i);
+        cr_expect(virtio_rig_answers(&rig), "%u", i);
         uint64_t start = clock_now_ns();
         virtio_driver_reset(&rig.blk_driver.v);
         uint64_t took = clock_now_ns() - start;
         longest = took > longest ? took : longest;
     }
     join(threads, 2);
+    cr_expect(virtio_rig_works(&rig));
     cr_expect_lt(longest, NS_PER_SECOND, "P1: %llu us", (unsigned long long)longest / 1000);
     end();
 }

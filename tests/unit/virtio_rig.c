@@ -9,6 +9,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "devices/workers.h"
+
 #define GUARD    (64u << 10)
 #define RINGS    RAM_C              /* the entropy device's; a disk's begin behind them */
 #define CONTROLS (RAM_C + 0x200000) /* the disk's headers and status bytes */
@@ -119,6 +121,7 @@ bool virtio_rig_init(struct virtio_rig *rig, const struct virtio_rig_config *con
         MUST(pthread_create(&rig->thread, NULL, loop_thread, &rig->loop) == 0);
         pthread_sigmask(SIG_SETMASK, &old, NULL);
     }
+    resources_take(&rig->before);
     return true;
 }
 
@@ -183,7 +186,7 @@ static bool blk_works(struct virtio_rig *rig)
            memcmp(virtio_rig_at(rig, RIG_FREE, sizeof(sector)), sector, sizeof(sector)) == 0;
 }
 
-bool virtio_rig_works(struct virtio_rig *rig)
+bool virtio_rig_answers(struct virtio_rig *rig)
 {
     if (!in_service(&rig->rng_driver) && !virtio_driver_start(&rig->rng_driver, UINT64_MAX, 0))
         return false;
@@ -194,4 +197,10 @@ bool virtio_rig_works(struct virtio_rig *rig)
     if (!in_service(&rig->blk_driver.v) && !virtio_driver_start(&rig->blk_driver.v, UINT64_MAX, 0))
         return false;
     return blk_works(rig);
+}
+
+bool virtio_rig_works(struct virtio_rig *rig)
+{
+    return virtio_rig_answers(rig) &&
+           resources_are_back(&rig->before, WORKERS_MAX, &rig->loop, rig->thread);
 }

@@ -15,6 +15,7 @@
 #include "devices/blk.h"
 #include "devices/rng.h"
 #include "tests/unit/blk_driver.h"
+#include "tests/unit/resources.h"
 #include "virtio/mmio.h"
 
 #define RAM_A    0x100000ull
@@ -50,6 +51,7 @@ struct virtio_rig {
     int image; /* the test's own descriptor of the image, which has no name */
     struct virtio_driver rng_driver;
     struct blk_driver blk_driver;
+    struct resources before; /* once all of this was there */
 };
 
 /*
@@ -67,6 +69,9 @@ bool virtio_rig_start(struct virtio_rig *rig, uint64_t features, uint32_t size);
  * The canary: does an ordinary request complete on every device? A device that needs a reset, or
  * that the test has left half set up, is started anew before.
  */
+bool virtio_rig_answers(struct virtio_rig *rig);
+
+/* And has the host back what it had at first, with a loop that sleeps? */
 bool virtio_rig_works(struct virtio_rig *rig);
 
 /* Guest memory by address; it must be there. */
