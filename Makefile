@@ -15,11 +15,12 @@ CFLAGS  ?= -O2 -g
 override CFLAGS += -std=gnu11 -D_GNU_SOURCE -I. -pthread $(WARN) $(if $(WERROR),-Werror)
 LDFLAGS ?=
 override LDFLAGS += -pthread -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed
-# Both go in statically: they are small, and each shared library costs start-up time.
-LIBS    := -Wl,-Bstatic -lfdt -laio -Wl,-Bdynamic
+# All go in statically: they are small, and each shared library costs start-up time. The program alone needs jansson.
+LIBS    := -Wl,-Bstatic -lfdt -laio -ljansson -Wl,-Bdynamic
 
 # Everything but the command line is the library.
-CLI     := vmm/main.c vmm/config.c vmm/config_devices.c vmm/config_watch.c vmm/suboptions.c vmm/terminal.c
+CLI     := vmm/main.c vmm/config.c vmm/config_devices.c vmm/config_watch.c vmm/suboptions.c vmm/terminal.c \
+           vmm/help_verdicts.c vmm/kernel_file.c vmm/text.c $(wildcard vmm/report*.c)
 SRC     := $(filter-out $(CLI),$(wildcard vmm/*.c devices/*.c virtio/*.c boot/*.c))
 OBJ     := $(SRC:%.c=$(BUILD)/%.o)
 CLIOBJ  := $(CLI:%.c=$(BUILD)/%.o)
@@ -155,12 +156,15 @@ help:
 # A missing library is named, with the cure, before the compiler drowns it.
 $(BUILD)/boot/devtree.o: | $(BUILD)/have-fdt
 $(BUILD)/devices/disk_direct.o: | $(BUILD)/have-aio
+$(BUILD)/vmm/report_json.o $(BUILD)/vmm/report_timeline.o: | $(BUILD)/have-jansson
 have-fdt := fdt_check_header("")
 have-aio := io_queue_release(0)
+have-jansson := json_dumps(0, 0) != 0
+header-jansson := jansson.h
 $(BUILD)/have-%:
 	$(Q)mkdir -p $(@D)
 	$(Q)echo 'int main(void) { return $(have-$*); }' | \
-		$(CC) $(CFLAGS) -include lib$*.h -x c - -o $@ $(LDFLAGS) -Wl,-Bstatic -l$* -Wl,-Bdynamic 2>/dev/null || \
+		$(CC) $(CFLAGS) -include $(or $(header-$*),lib$*.h) -x c - -o $@ $(LDFLAGS) -Wl,-Bstatic -l$* -Wl,-Bdynamic 2>/dev/null || \
 		{ echo 'lib$*: not found; scripts/deps installs it (Debian: lib$*-dev)' >&2; exit 1; }
 
 -include $(OBJ:.o=.d) $(CLIOBJ:.o=.d) $(TESTOBJ:.o=.d) $(fuzz-bin:%=%.d)
