@@ -20,7 +20,7 @@ LIBS    := -Wl,-Bstatic -lfdt -laio -ljansson -Wl,-Bdynamic
 
 # Everything but the command line is the library.
 CLI     := vmm/main.c vmm/config.c vmm/config_devices.c vmm/config_watch.c vmm/suboptions.c vmm/terminal.c \
-           vmm/help_verdicts.c vmm/kernel_file.c vmm/text.c $(wildcard vmm/report*.c)
+           vmm/help_verdicts.c vmm/text.c vmm/doctor.c $(wildcard vmm/kernel_*.c) $(wildcard vmm/report*.c)
 SRC     := $(filter-out $(CLI),$(wildcard vmm/*.c devices/*.c virtio/*.c boot/*.c))
 OBJ     := $(SRC:%.c=$(BUILD)/%.o)
 CLIOBJ  := $(CLI:%.c=$(BUILD)/%.o)

@@ -211,6 +211,7 @@ int options_parse(int argc, char *const argv[], struct options *options, struct 
 void options_print_help(FILE *out)
 {
     fputs("usage: minivmm --kernel FILE [option]...\n"
+          "       minivmm doctor KERNEL [--config FILE]\n"
           "Boot a Linux kernel in a virtual machine on this terminal. Ctrl-A x leaves it.\n\n",
           out);
     for (size_t i = 0; i < TABLE_SIZE; i++) {

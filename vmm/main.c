@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "vmm/config.h"
+#include "vmm/doctor.h"
 #include "vmm/report.h"
 #include "vmm/terminal.h"
 
@@ -203,6 +204,16 @@ static int obey(struct options *options, int argc, char **argv, const struct rep
     return run_reported(options, argc, argv, begin);
 }
 
+static int consult(int count, char **words)
+{
+    struct minivmm_error err;
+
+    int code = doctor(count, words, stdout, &err);
+    if (code < 0)
+        return fail(err.text);
+    return finish_stdout() == MINIVMM_EXIT_OK ? code : MINIVMM_EXIT_ERROR;
+}
+
 int main(int argc, char **argv)
 {
     struct report_begin begin;
@@ -210,6 +221,8 @@ int main(int argc, char **argv)
     struct minivmm_error err;
 
     report_note_begin(&begin);
+    if (argc > 1 && strcmp(argv[1], "doctor") == 0)
+        return consult(argc - 2, argv + 2);
     int code = options_parse(argc, argv, &options, &err) < 0 ? fail(err.text)
                                                              : obey(&options, argc, argv, &begin);
     options_finish(&options);
