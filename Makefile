@@ -15,11 +15,12 @@ CFLAGS  ?= -O2 -g
 override CFLAGS += -std=gnu11 -D_GNU_SOURCE -I. -pthread $(WARN) $(if $(WERROR),-Werror)
 LDFLAGS ?=
 override LDFLAGS += -pthread -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed
-# Both go in statically: they are small, and each shared library costs start-up time.
-LIBS    := -Wl,-Bstatic -lfdt -laio -Wl,-Bdynamic
+# All go in statically: they are small, and each shared library costs start-up time. The program alone needs jansson.
+LIBS    := -Wl,-Bstatic -lfdt -laio -ljansson -Wl,-Bdynamic
 
 # Everything but the command line is the library.
-CLI     := vmm/main.c vmm/config.c vmm/config_devices.c vmm/config_watch.c vmm/suboptions.c vmm/terminal.c
+CLI     := vmm/main.c vmm/config.c vmm/config_devices.c vmm/config_watch.c vmm/suboptions.c vmm/terminal.c \
+           vmm/help_verdicts.c vmm/text.c vmm/doctor.c $(wildcard vmm/kernel_*.c) $(wildcard vmm/report*.c)
 SRC     := $(filter-out $(CLI),$(wildcard vmm/*.c devices/*.c virtio/*.c boot/*.c))
 OBJ     := $(SRC:%.c=$(BUILD)/%.o)
 CLIOBJ  := $(CLI:%.c=$(BUILD)/%.o)
@@ -71,7 +72,7 @@ check-boot: $(BUILD)/minivmm
 	$(Q)mkdir -p $(RESULTS)
 	$(Q)tests/boot/run $(BUILD)/minivmm $(RESULTS)/boot.tap
 
-check-disk check-net: $(BUILD)/minivmm
+check-disk check-net check-verdicts: $(BUILD)/minivmm
 	$(Q)mkdir -p $(RESULTS)
 	$(Q)tests/boot/$(@:check-%=%) $(BUILD)/minivmm $(RESULTS)/$(@:check-%=%).tap
 
@@ -146,6 +147,7 @@ help:
 	@echo 'make check-unit   unit tests             make check-kvm     tiny guests on /dev/kvm'
 	@echo 'make check-boot   stock kernels          make check-layers  who may include whom'
 	@echo 'make check-disk   disks on them          make check-net     networks on them (not in check)'
+	@echo 'make check-verdicts  every end of them, and its reports'
 	@echo 'make asan         unit and kvm tests under ASan and UBSan'
 	@echo 'make fuzz-short   every fuzzer for 20 s  make fuzz          for FUZZ_SECONDS, 600'
 	@echo 'make check-race   many short VMs under ThreadSanitizer'
@@ -155,12 +157,15 @@ help:
 # A missing library is named, with the cure, before the compiler drowns it.
 $(BUILD)/boot/devtree.o: | $(BUILD)/have-fdt
 $(BUILD)/devices/disk_direct.o: | $(BUILD)/have-aio
+$(BUILD)/vmm/report_json.o $(BUILD)/vmm/report_timeline.o: | $(BUILD)/have-jansson
 have-fdt := fdt_check_header("")
 have-aio := io_queue_release(0)
+have-jansson := json_dumps(0, 0) != 0
+header-jansson := jansson.h
 $(BUILD)/have-%:
 	$(Q)mkdir -p $(@D)
 	$(Q)echo 'int main(void) { return $(have-$*); }' | \
-		$(CC) $(CFLAGS) -include lib$*.h -x c - -o $@ $(LDFLAGS) -Wl,-Bstatic -l$* -Wl,-Bdynamic 2>/dev/null || \
+		$(CC) $(CFLAGS) -include $(or $(header-$*),lib$*.h) -x c - -o $@ $(LDFLAGS) -Wl,-Bstatic -l$* -Wl,-Bdynamic 2>/dev/null || \
 		{ echo 'lib$*: not found; scripts/deps installs it (Debian: lib$*-dev)' >&2; exit 1; }
 
 -include $(OBJ:.o=.d) $(CLIOBJ:.o=.d) $(TESTOBJ:.o=.d) $(fuzz-bin:%=%.d)
@@ -168,5 +173,5 @@ $(BUILD)/have-%:
 clean:
 	$(Q)rm -rf $(BUILD)
 
-.PHONY: all clean check check-unit check-kvm check-boot check-disk check-net check-layers check-race run-race asan asan-unit asan-kvm fuzz fuzz-short \
+.PHONY: all clean check check-unit check-kvm check-boot check-disk check-net check-verdicts check-layers check-race run-race asan asan-unit asan-kvm fuzz fuzz-short \
         fuzz-programs bench format help install

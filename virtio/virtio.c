@@ -230,6 +230,8 @@ void virtio_set_status(struct virtio_dev *dev, uint32_t value)
         stop(dev); /* 2.1: the driver has given up on it */
     else if (done & VIRTIO_CONFIG_S_DRIVER_OK)
         start(dev);
+    if ((done & VIRTIO_CONFIG_S_DRIVER_OK) && dev->driver_ok)
+        dev->driver_ok(dev->driver_ok_arg, dev);
 }
 
 uint32_t virtio_offered(const struct virtio_dev *dev, uint32_t word)

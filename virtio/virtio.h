@@ -111,6 +111,10 @@ struct virtio_dev {
     unsigned breaks;             /* how often a driver broke a queue, for statistics */
     unsigned local_first;        /* the local datapath serves the queues from this one on */
     struct event_call *stopping; /* the local datapath's: who waits for its end */
+
+    /* With the lock held: the driver has set DRIVER_OK. NULL: nobody wants to know. */
+    void (*driver_ok)(void *arg, const struct virtio_dev *dev);
+    void *driver_ok_arg;
 };
 
 /* ---- what a device is made of -------------------------------------------------------------- */

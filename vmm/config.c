@@ -147,7 +147,12 @@ static const struct option table[] = {
     {"explain", NULL, "print what the guest would find, and boot nothing", .place = AT(explain)},
     {"stats", NULL, "print times and exit counts at the end", .place = AT(stats)},
     {"quiet", NULL, "no verdict in words at the end", .place = AT(quiet)},
-    {"help", NULL, "this text", .place = AT(help)},
+    {"report", "FILE", "write how it went into FILE, as JSON", .place = AT(report)},
+    {"junit", "FILE", "the same as JUnit XML", .place = AT(junit)},
+    {"timeline", "FILE", "when what happened, for Perfetto", .place = AT(timeline)},
+    {"tap-output", NULL, "results as TAP on stdout; the console is on stderr",
+     .place = AT(tap_output)},
+    {"help", NULL, "this text; --help verdicts: what the exit codes mean", .place = AT(help)},
     {"version", NULL, "the version", .place = AT(version)},
 };
 #define TABLE_SIZE (sizeof(table) / sizeof(table[0]))
@@ -205,7 +210,12 @@ int options_parse(int argc, char *const argv[], struct options *options, struct 
         int rc = store(option, options, value, err);
         if (rc < 0)
             return rc;
+        if (option->place == AT(help) && argv[i + 1] && argv[i + 1][0] != '-')
+            options->help_topic = argv[++i];
     }
+    if (options->help_topic && strcmp(options->help_topic, "verdicts") != 0)
+        return error_set(err, -EINVAL, "--help %s: must be verdicts, or nothing",
+                         options->help_topic);
     if (!options->vm.kernel && !options->help && !options->version)
         return error_set(err, -EINVAL, "--kernel FILE is needed; see minivmm --help");
     return 0;
@@ -214,6 +224,7 @@ int options_parse(int argc, char *const argv[], struct options *options, struct 
 void options_print_help(FILE *out)
 {
     fputs("usage: minivmm --kernel FILE [option]...\n"
+          "       minivmm doctor KERNEL [--config FILE]\n"
           "Boot a Linux kernel in a virtual machine on this terminal. Ctrl-A x leaves it.\n\n",
           out);
     for (size_t i = 0; i < TABLE_SIZE; i++) {

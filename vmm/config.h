@@ -19,7 +19,10 @@ struct options {
     bool quiet; /* no verdict in words */
     bool explain;
     bool stats;
+    const char *report, *junit, *timeline; /* files; NULL: not wanted */
+    bool tap_output;
     bool help;
+    const char *help_topic; /* the word behind --help; NULL: none */
     bool version;
 };
 
@@ -54,5 +57,8 @@ int store_count(const char *name, const char *value, unsigned max, const char *u
 
 /* The help text: every option, from the table that options_parse reads. */
 void options_print_help(FILE *out);
+
+/* What the exit codes mean, in help_verdicts.c. */
+void options_print_verdicts(FILE *out);
 
 #endif

@@ -111,6 +111,7 @@ static struct minivmm *allocate(const struct minivmm_config *config)
     pthread_mutex_init(&vm->event_lock, NULL);
     pthread_mutex_init(&vm->lock, NULL);
     pthread_cond_init(&vm->changed, NULL);
+    console_tail_init(&vm->tail);
     return vm;
 }
 
@@ -132,6 +133,7 @@ static int build(struct minivmm *vm, const struct minivmm_config *config, struct
         rc = event_timer_init(&vm->panic_grace, &vm->loop, machine_panic_grace_over, vm, err);
     if (rc == 0)
         rc = watch_init(&vm->watch, config, &vm->loop, machine_watched, vm, err);
+    vm->watch.expected = machine_expected;
     if (rc == 0) {
         vm->end_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (vm->end_fd < 0)
@@ -148,6 +150,8 @@ static int build(struct minivmm *vm, const struct minivmm_config *config, struct
                           &vm->pio,
                           config->transport == MINIVMM_TRANSPORT_PCI ? &vm->pci_host : NULL, err);
     }
+    if (rc == 0)
+        slots_listen(&vm->slots, machine_driver_ok, vm);
     if (rc == 0)
         rc = machine_start_threads(vm, err);
     return rc;
@@ -245,6 +249,7 @@ void minivmm_destroy(struct minivmm *vm)
     close_fd(vm->end_fd);
     guest_load_finish(&vm->guest); /* after the VM: nothing can touch guest memory any more */
     free(vm->vcpus);
+    console_tail_finish(&vm->tail);
     pthread_cond_destroy(&vm->changed);
     pthread_mutex_destroy(&vm->lock);
     pthread_mutex_destroy(&vm->event_lock);

@@ -9,6 +9,7 @@
 #include "devices/ioapic.h"
 #include "devices/platform_regs.h"
 #include "devices/serial.h"
+#include "vmm/console_tail.h"
 #include "vmm/event_loop.h"
 #include "vmm/guest_load.h"
 #include "vmm/slots.h"
@@ -38,6 +39,7 @@ struct minivmm {
     struct pci_host pci_host; /* with MINIVMM_TRANSPORT_PCI */
     struct slots slots;
     struct watch watch;
+    struct console_tail tail;
     struct vcpu *vcpus;
 
     pthread_t loop_thread;
@@ -76,6 +78,8 @@ void machine_tell(struct minivmm *vm, struct minivmm_event event);
 /* Handlers of the parts; `arg` is the VM, but for a vCPU's end. */
 void machine_platform_event(void *arg, enum platform_event event, uint32_t value);
 void machine_watched(void *arg, enum watch_outcome outcome, const char *text);
+void machine_expected(void *arg, unsigned number, const char *text);
+void machine_driver_ok(void *arg, const char *name, unsigned slot);
 void machine_deadline_passed(void *arg);
 void machine_panic_grace_over(void *arg);
 void machine_vcpu_ended(struct vcpu *vcpu, enum vcpu_end end, const char *text);

@@ -174,6 +174,18 @@ void machine_watched(void *arg, enum watch_outcome outcome, const char *text)
     }
 }
 
+void machine_expected(void *arg, unsigned number, const char *text)
+{
+    machine_tell(arg, (struct minivmm_event){
+                          .kind = MINIVMM_EVENT_EXPECTED, .name = text, .number = number});
+}
+
+void machine_driver_ok(void *arg, const char *name, unsigned slot)
+{
+    machine_tell(arg, (struct minivmm_event){
+                          .kind = MINIVMM_EVENT_DRIVER_OK, .name = name, .number = slot});
+}
+
 static void handle_printed(void *arg, uint8_t byte)
 {
     struct minivmm *vm = arg;
@@ -181,6 +193,7 @@ static void handle_printed(void *arg, uint8_t byte)
     if (!__atomic_load_n(&vm->printed, __ATOMIC_RELAXED) &&
         !__atomic_exchange_n(&vm->printed, true, __ATOMIC_RELAXED))
         machine_tell(vm, (struct minivmm_event){.kind = MINIVMM_EVENT_OUTPUT});
+    console_tail_feed(&vm->tail, &byte, 1); /* first: what is found in it shall be in it */
     watch_feed(&vm->watch, &byte, 1);
 }
 

@@ -42,3 +42,18 @@ void minivmm_times(struct minivmm *vm, struct minivmm_times *times)
     *times = vm->times;
     pthread_mutex_unlock(&vm->lock);
 }
+
+size_t minivmm_console_tail(struct minivmm *vm, uint8_t *to, size_t size, uint64_t *total)
+{
+    return console_tail_copy(&vm->tail, to, size, total);
+}
+
+const char *minivmm_cmdline(const struct minivmm *vm)
+{
+    return vm->guest.boot.cmdline;
+}
+
+const char *minivmm_device(const struct minivmm *vm, unsigned slot)
+{
+    return slot < vm->slots.count ? vm->slots.mmio[slot].dev->type->name : NULL;
+}

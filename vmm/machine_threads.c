@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "vmm/clock.h"
 #include "vmm/thread.h"
 
 #define THREAD_STACK (256u * 1024)
@@ -19,6 +20,9 @@ static void *vcpu_main(void *arg)
         while (vm->gate == GATE_PARKED)
             pthread_cond_wait(&vm->changed, &vm->lock);
         bool closed = vm->gate == GATE_CLOSED;
+        /* The first vCPU alone has something to execute yet. */
+        if (!closed && vcpu->index == 0 && vm->times.run == 0)
+            vm->times.run = clock_now_ns();
         pthread_mutex_unlock(&vm->lock);
         if (closed)
             break;

@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include "vmm/config.h"
+#include "vmm/doctor.h"
+#include "vmm/report.h"
 #include "vmm/terminal.h"
 
 static int fail(const char *text)
@@ -101,7 +103,29 @@ static void print_line(void *arg, const char *line)
     fprintf(stderr, "minivmm: %s%s\n", line, isatty(STDERR_FILENO) ? "\r" : ""); /* it may be raw */
 }
 
-static int run(const struct options *options)
+/* The exit code, once the reports are written; if they cannot be, that is the last line. */
+static int finish_reports(struct report *report, struct minivmm *vm,
+                          const struct minivmm_verdict *verdict)
+{
+    struct minivmm_error err;
+
+    if (report_write(report, vm, verdict, &err) == 0)
+        return verdict->exit_code;
+    fprintf(stderr, "minivmm: %s (exit code %d)\n", err.text, MINIVMM_EXIT_ERROR);
+    return MINIVMM_EXIT_ERROR;
+}
+
+/* There is no VM, but there are reports that say why. */
+static int refuse(struct report *report, const char *text)
+{
+    struct minivmm_verdict verdict = {.end = MINIVMM_END_ERROR, .exit_code = MINIVMM_EXIT_ERROR};
+
+    snprintf(verdict.text, sizeof(verdict.text), "%s", text);
+    fail(text);
+    return finish_reports(report, NULL, &verdict);
+}
+
+static int run(const struct options *options, struct report *report)
 {
     struct minivmm_verdict verdict;
     struct minivmm_error err;
@@ -110,10 +134,10 @@ static int run(const struct options *options)
     int signals = open_signals();
     if (signals < 0) {
         error_set(&err, -errno, "signalfd: %s", strerror(errno));
-        return fail(err.text);
+        return refuse(report, err.text);
     }
     if (minivmm_create(&options->vm, &vm, &err) < 0)
-        return fail(err.text);
+        return refuse(report, err.text);
     terminal_enter(STDIN_FILENO);
     minivmm_start(vm);
     supervise(vm, signals);
@@ -126,17 +150,47 @@ static int run(const struct options *options)
         print_stats(vm);
     if (!options->quiet || verdict.exit_code == MINIVMM_EXIT_ERROR)
         fprintf(stderr, "minivmm: %s (exit code %d)\n", verdict.text, verdict.exit_code);
+    int code = finish_reports(report, vm, &verdict);
     minivmm_destroy(vm);
-    return verdict.exit_code;
+    return code;
+}
+
+/* A VM and the reports about it. */
+static int run_reported(struct options *options, int argc, char **argv,
+                        const struct report_begin *begin)
+{
+    struct report report;
+    struct minivmm_error err;
+    int code;
+
+    options->vm.serial_in = fcntl(STDIN_FILENO, F_GETFD) < 0 ? -1 : STDIN_FILENO;
+    options->vm.serial_out = options->tap_output ? STDERR_FILENO : STDOUT_FILENO;
+    options->vm.serial_escape = isatty(STDIN_FILENO);
+    if (!options->quiet)
+        options->vm.log = print_line;
+    /* Descriptors that are closed now would become someone else's: a guest's output in a file. */
+    bool no_stdout = fcntl(STDOUT_FILENO, F_GETFD) < 0;
+    bool no_stderr = options->tap_output && fcntl(STDERR_FILENO, F_GETFD) < 0;
+    if (report_open(&report, options, argc, argv, begin, &err) < 0)
+        code = fail(err.text);
+    else if (no_stdout || no_stderr)
+        code = refuse(&report, no_stdout ? "standard output is closed"
+                                         : "standard error is closed");
+    else
+        code = run(options, &report);
+    report_close(&report);
+    return code;
 }
 
 /* What the command line asks for; returns the exit code. */
-static int obey(struct options *options)
+static int obey(struct options *options, int argc, char **argv, const struct report_begin *begin)
 {
     struct minivmm_error err;
 
     if (options->help || options->version) {
-        if (options->help)
+        if (options->help_topic)
+            options_print_verdicts(stdout);
+        else if (options->help)
             options_print_help(stdout);
         else
             puts("minivmm " MINIVMM_VERSION);
@@ -147,23 +201,30 @@ static int obey(struct options *options)
             return fail(err.text);
         return finish_stdout();
     }
-    /* Descriptors that are closed now would become someone else's: a guest's output in a file. */
-    if (fcntl(STDOUT_FILENO, F_GETFD) < 0)
-        return fail("standard output is closed");
-    options->vm.serial_in = fcntl(STDIN_FILENO, F_GETFD) < 0 ? -1 : STDIN_FILENO;
-    options->vm.serial_out = STDOUT_FILENO;
-    options->vm.serial_escape = isatty(STDIN_FILENO);
-    if (!options->quiet)
-        options->vm.log = print_line;
-    return run(options);
+    return run_reported(options, argc, argv, begin);
+}
+
+static int consult(int count, char **words)
+{
+    struct minivmm_error err;
+
+    int code = doctor(count, words, stdout, &err);
+    if (code < 0)
+        return fail(err.text);
+    return finish_stdout() == MINIVMM_EXIT_OK ? code : MINIVMM_EXIT_ERROR;
 }
 
 int main(int argc, char **argv)
 {
+    struct report_begin begin;
     struct options options;
     struct minivmm_error err;
 
-    int code = options_parse(argc, argv, &options, &err) < 0 ? fail(err.text) : obey(&options);
+    report_note_begin(&begin);
+    if (argc > 1 && strcmp(argv[1], "doctor") == 0)
+        return consult(argc - 2, argv + 2);
+    int code = options_parse(argc, argv, &options, &err) < 0 ? fail(err.text)
+                                                             : obey(&options, argc, argv, &begin);
     options_finish(&options);
     return code;
 }

@@ -220,6 +220,7 @@ struct minivmm_post_code {
 struct minivmm_times {
     uint64_t create; /* minivmm_create was entered */
     uint64_t start;  /* minivmm_start was entered: the next thing is the first KVM_RUN */
+    uint64_t run;    /* a vCPU is about to execute the guest's first instruction, the kernel's own */
     uint64_t end;    /* the reason for the verdict arose */
 };
 
@@ -264,6 +265,18 @@ size_t minivmm_post_codes(const struct minivmm *vm, struct minivmm_post_code *co
 
 /* At any time. */
 void minivmm_times(struct minivmm *vm, struct minivmm_times *times);
+
+/*
+ * At any time: the last bytes that the guest printed, `size` at most and never more than 16 KiB;
+ * returns how many. *total is how many it has printed in all. They are the guest's: any byte.
+ */
+size_t minivmm_console_tail(struct minivmm *vm, uint8_t *to, size_t size, uint64_t *total);
+
+/* The command line that the guest's kernel finds; valid until minivmm_destroy. */
+const char *minivmm_cmdline(const struct minivmm *vm);
+
+/* The kind of the virtio device in a slot, "blk" say; NULL: there is none. Slots have no gaps. */
+const char *minivmm_device(const struct minivmm *vm, unsigned slot);
 
 /* Stop the VM if it runs, and release everything. NULL is allowed. */
 void minivmm_destroy(struct minivmm *vm);

@@ -284,6 +284,27 @@ int slots_create(struct slots *slots, const struct minivmm_config *config,
     return rc;
 }
 
+static void tell_driver_ok(void *arg, const struct virtio_dev *dev)
+{
+    struct slots *slots = arg;
+
+    for (unsigned i = 0; i < slots->count; i++) {
+        if (slots->mmio[i].dev == dev)
+            slots->driver_ok(slots->driver_ok_arg, dev->type->name, i);
+    }
+}
+
+void slots_listen(struct slots *slots,
+                  void (*driver_ok)(void *arg, const char *name, unsigned slot), void *arg)
+{
+    slots->driver_ok = driver_ok;
+    slots->driver_ok_arg = arg;
+    for (unsigned i = 0; i < slots->count; i++) {
+        slots->mmio[i].dev->driver_ok = tell_driver_ok;
+        slots->mmio[i].dev->driver_ok_arg = slots;
+    }
+}
+
 void slots_shutdown(struct slots *slots)
 {
     for (unsigned i = 0; i < slots->count; i++)

@@ -39,6 +39,9 @@ struct slots {
     struct vhost_net *vhosts[LAYOUT_VIRTIO_SLOTS];
     struct rng rng;
 
+    void (*driver_ok)(void *arg, const char *name, unsigned slot); /* see slots_listen */
+    void *driver_ok_arg;
+
     void (*log)(void *arg, const char *line); /* of the configuration */
     void *log_arg;
     uint64_t told_second; /* lines told, and in which second */
@@ -54,6 +57,13 @@ int slots_create(struct slots *slots, const struct minivmm_config *config,
                  const struct guest_mem *mem, struct event_loop *loop, struct kvm *kvm,
                  struct bus *mmio, struct bus *pio, struct pci_host *pci_host,
                  struct minivmm_error *err);
+
+/*
+ * Before any vCPU runs: `driver_ok` hears of each driver that takes over a device, by the name of
+ * its kind and its slot; on a vCPU thread, with the device's lock held.
+ */
+void slots_listen(struct slots *slots,
+                  void (*driver_ok)(void *arg, const char *name, unsigned slot), void *arg);
 
 /* The vCPUs are gone, the loop still runs: end all I/O. Nothing touches guest memory afterwards. */
 void slots_shutdown(struct slots *slots);

@@ -25,16 +25,46 @@ static const struct {
 
 /* ---- rules --------------------------------------------------------------------------------- */
 
+/*
+ * Where an expression goes wrong, which regcomp keeps to itself: behind its longest beginning that
+ * is an expression by itself, so at an unmatched bracket and not at the end of the text. Nothing
+ * for an expression so long that the search would take time.
+ */
+static const char *bad_place(const char *text, char *place, size_t size)
+{
+    size_t length = strlen(text);
+    char beginning[1024];
+    unsigned character = 1; /* counted as a reader does: bytes 10xxxxxx of UTF-8 continue one */
+    regex_t regex;
+
+    *place = '\0';
+    if (length >= sizeof(beginning))
+        return place;
+    memcpy(beginning, text, length + 1);
+    bool found = false;
+    while (length > 0 && !found) {
+        beginning[--length] = '\0';
+        found = regcomp(&regex, beginning, REG_EXTENDED) == 0;
+        if (found)
+            regfree(&regex);
+    }
+    for (size_t i = 0; i < length; i++)
+        character += ((uint8_t)text[i] & 0xc0) != 0x80;
+    snprintf(place, size, " at character %u", character);
+    return place;
+}
+
 static int add_rule(struct watch_rule *rules, unsigned *count, const char *option, const char *text,
                     struct minivmm_error *err)
 {
     struct watch_rule *rule = &rules[*count];
-    char reason[120];
+    char reason[120], place[40];
 
     int rc = regcomp(&rule->regex, text, REG_EXTENDED);
     if (rc != 0) {
         regerror(rc, &rule->regex, reason, sizeof(reason));
-        return error_set(err, -EINVAL, "%s: '%s': %s", option, text, reason);
+        return error_set(err, -EINVAL, "%s: '%s': %s%s", option, text, reason,
+                         bad_place(text, place, sizeof(place)));
     }
     rule->text = strdup(text);
     if (!rule->text) {
@@ -152,8 +182,11 @@ static void look_at_line(struct watch *watch, struct finding *finding)
         if (regexec(&rule->regex, watch->line, 0, NULL, 0) == 0)
             find(watch, finding, rule->is, watch->line);
     }
-    while (watch->met < watch->expect_count && use_up(watch, &watch->expects[watch->met]))
-        watch->met++;
+    while (watch->met < watch->expect_count && use_up(watch, &watch->expects[watch->met])) {
+        const char *text = watch->expects[watch->met++].text;
+        if (watch->expected)
+            watch->expected(watch->arg, watch->met, text);
+    }
     if (watch->until_count > 0 && watch->met == watch->expect_count &&
         use_up(watch, &watch->until[0]))
         find(watch, finding, WATCH_UNTIL, watch->until[0].text);

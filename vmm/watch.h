@@ -37,6 +37,8 @@ struct watch {
     unsigned expect_count, forbid_count, until_count; /* until: one at most */
     unsigned silence;                                 /* seconds; 0: may be silent */
     void (*report)(void *arg, enum watch_outcome outcome, const char *text);
+    /* Expectation `number`, from 1, was met: with the lock held. May be set before the start. */
+    void (*expected)(void *arg, unsigned number, const char *text);
     void *arg;
 
     struct event_timer timer;

@@ -82,6 +82,10 @@ static const struct good goods[] = {
     {"--explain", NULL, AT(explain), FLAG, 1},
     {"--stats", NULL, AT(stats), FLAG, 1},
     {"--quiet", NULL, AT(quiet), FLAG, 1},
+    {"--report", "r.json", AT(report), TEXT, 0},
+    {"--junit", "r.xml", AT(junit), TEXT, 0},
+    {"--timeline", "-", AT(timeline), TEXT, 0},
+    {"--tap-output", NULL, AT(tap_output), FLAG, 1},
 };
 
 static bool stored(const struct options *options, const struct good *good)
@@ -139,6 +143,66 @@ Test(config, help_and_version_need_no_kernel)
     cr_assert(o.version);
 }
 
+Test(config, help_takes_a_topic)
+{
+    struct options o;
+    struct minivmm_error err;
+    cr_assert_eq(parse((const char *const[WORDS_MAX]){"--help", "verdicts"}, &o, &err), 0);
+    cr_expect_str_eq(o.help_topic, "verdicts");
+    cr_assert_eq(parse((const char *const[WORDS_MAX]){"--help", "--quiet"}, &o, &err), 0);
+    cr_expect_null(o.help_topic);
+    cr_expect(o.quiet);
+    cr_expect_eq(parse((const char *const[WORDS_MAX]){"--help", "exits"}, &o, &err), -EINVAL);
+    cr_expect_str_eq(err.text, "--help exits: must be verdicts, or nothing");
+}
+
+/* Words with one space between them, without the marks of Markdown. */
+static void squeeze(const char *from, char *to, size_t size)
+{
+    size_t length = 0;
+    for (; *from && length + 2 < size; from++) {
+        bool space = *from == ' ' || *from == '\n' || *from == '|';
+        if (space && (length == 0 || to[length - 1] == ' '))
+            continue;
+        if (*from != '`')
+            to[length++] = space ? ' ' : *from;
+    }
+    to[length] = '\0';
+}
+
+Test(config, the_verdicts_are_those_of_the_readme)
+{
+    static char line[1000], row[1000], said[8000];
+    char *text;
+    size_t length;
+    FILE *out = open_memstream(&text, &length);
+    options_print_verdicts(out);
+    fclose(out);
+    squeeze(text, said, sizeof(said));
+    const char *at = said + strlen("exit code, and the guest ");
+    cr_assert(strncmp(said, "exit code, and the guest ", 25) == 0, "%s", said);
+
+    FILE *readme = fopen("README.md", "r");
+    cr_assert_not_null(readme);
+    unsigned rows = 0;
+    while (fgets(line, sizeof(line), readme) && strcmp(line, "| exit code | the guest |\n") != 0)
+        continue;
+    while (fgets(line, sizeof(line), readme) && line[0] == '|') {
+        if (line[1] == '-')
+            continue;
+        squeeze(line, row, sizeof(row));
+        cr_expect(strncmp(at, row, strlen(row)) == 0, "README has: %s\nthe help: %s", row, at);
+        at += strlen(row);
+        rows++;
+    }
+    fclose(readme);
+    cr_expect_geq(rows, 9);
+    cr_expect_str_eq(at, "", "the help has more");
+    for (const char *c = text; *c; c += strcspn(c, "\n") + 1)
+        cr_expect_leq(strcspn(c, "\n"), 79, "%s", c);
+    free(text);
+}
+
 #define CPUS      ": must be a number from 1 to 254"
 #define SIZES     ": must be a size from 1M to 4T: a number of MiB, or one with the suffix M, G or T"
 #define SECONDS   ": must be a number of seconds from 1 to 604800"
@@ -159,6 +223,9 @@ Test(config, says_what_is_wrong_with_a_bad_line)
         {{"--kernel=k", "--cpus", "1", "--cpus=1"}, "--cpus: given twice"},
         {{"--kernel=k", "--quiet=yes"}, "--quiet: takes no value"},
         {{"--kernel=k", "--help="}, "--help: takes no value"},
+        {{"--kernel=k", "--report"}, "--report: needs a value: FILE"},
+        {{"--kernel=k", "--junit=a", "--junit=b"}, "--junit: given twice"},
+        {{"--kernel=k", "--tap-output=x"}, "--tap-output: takes no value"},
         {{"--kernel=k", "--bogus"}, "--bogus: no such option; see minivmm --help"},
         {{"--kernel=k", "--bogus=1"}, "--bogus=1: no such option; see minivmm --help"},
         {{"--kern", "k"}, "--kern: no such option; see minivmm --help"},

@@ -494,3 +494,35 @@ Test(virtio_status, A4_a_failed_driver_is_not_served)
     }
     end();
 }
+
+static unsigned taken_over;
+static const struct virtio_dev *taken;
+
+static void note_driver_ok(void *arg, const struct virtio_dev *dev)
+{
+    cr_expect_eq(arg, &taken_over);
+    taken_over++;
+    taken = dev;
+}
+
+/* Whoever listens hears of each driver that gets there, once. */
+Test(virtio_status, a_driver_that_takes_over_is_told)
+{
+    begin();
+    v = &rig.rng_driver;
+    rig.rng.dev.driver_ok = note_driver_ok;
+    rig.rng.dev.driver_ok_arg = &taken_over;
+    taken_over = 0;
+    virtio_driver_write(v, VIRTIO_MMIO_STATUS, RUNS);
+    cr_expect_eq(taken_over, 0, "not by skipping steps");
+    cr_assert(virtio_driver_negotiate(v, VERSION_1));
+    cr_expect_eq(taken_over, 0, "not yet");
+    virtio_driver_write(v, VIRTIO_MMIO_STATUS, RUNS);
+    virtio_driver_write(v, VIRTIO_MMIO_STATUS, RUNS);
+    cr_expect_eq(taken_over, 1, "%u", taken_over);
+    cr_expect_eq(taken, &rig.rng.dev);
+    cr_assert(virtio_driver_negotiate(v, VERSION_1));
+    virtio_driver_write(v, VIRTIO_MMIO_STATUS, RUNS);
+    cr_expect_eq(taken_over, 2, "after a reset once more");
+    end();
+}

@@ -141,6 +141,47 @@ Test(watch, rows)
     }
 }
 
+static char heard[200];
+
+static void hear(void *arg, unsigned number, const char *text)
+{
+    size_t length = strlen(heard);
+    cr_expect_eq(arg, &reports);
+    snprintf(heard + length, sizeof(heard) - length, "%u=%s%s ", number, text, reports ? "!" : "");
+}
+
+Test(watch, each_expectation_that_is_met_is_told_once_and_before_the_end)
+{
+    unsigned number;
+
+    begin((const char *const[]){"--expect", "a", "--expect", "b+", "--expect", "c", "--until", "d",
+                                NULL});
+    heard[0] = '\0';
+    watch.expected = hear;
+    print("a\nxa\nb");
+    cr_expect_str_eq(heard, "1=a ");
+    print(" c d\na b c\n");
+    cr_expect_str_eq(heard, "1=a 2=b+ 3=c ");
+    cr_expect_eq(outcome, WATCH_UNTIL);
+    cr_expect_null(watch_unmet(&watch, &number));
+    cr_expect_str_eq(heard, "1=a 2=b+ 3=c ");
+    end();
+}
+
+Test(watch, what_is_met_on_the_last_unfinished_line_is_told)
+{
+    unsigned number;
+
+    begin((const char *const[]){"--expect", "a", "--expect", "b", NULL});
+    heard[0] = '\0';
+    watch.expected = hear;
+    print("a\nno end: b");
+    cr_expect_str_eq(heard, "1=a ");
+    cr_expect_null(watch_unmet(&watch, &number));
+    cr_expect_str_eq(heard, "1=a 2=b ");
+    end();
+}
+
 Test(watch, a_prompt_is_seen_while_it_waits)
 {
     begin((const char *const[]){"--until", "login: $", NULL});
@@ -215,9 +256,16 @@ Test(watch, a_bad_expression_is_named)
     static const struct {
         const char *words[3], *text;
     } bad[] = {
-        {{"--expect", "a(b"}, "expect: 'a(b': "},
-        {{"--fail-on", "[x"}, "fail-on: '[x': "},
-        {{"--until", "a{2,1}"}, "until: 'a{2,1}': "},
+        {{"--expect", "a(b"}, "expect: 'a(b': Unmatched ( or \\( at character 2"},
+        {{"--expect", "(ok) a(b c)d("},
+         "expect: '(ok) a(b c)d(': Unmatched ( or \\( at character 13"},
+        {{"--expect", "(a(b)"}, "expect: '(a(b)': Unmatched ( or \\( at character 1"},
+        {{"--expect", "\303\244\303\266[x"},
+         "expect: '\303\244\303\266[x': Unmatched [, [^, [:, [., or [= at character 3"},
+        {{"--fail-on", "[x"}, "fail-on: '[x': Unmatched [, [^, [:, [., or [= at character 1"},
+        {{"--until", "a{2,1}"}, "until: 'a{2,1}': Invalid content of \\{\\} at character 2"},
+        {{"--until", "ab\\"}, "until: 'ab\\': Trailing backslash at character 3"},
+        {{"--expect", "x[b-a]y"}, "expect: 'x[b-a]y': Invalid range end at character 2"},
     };
     for (size_t i = 0; i < COUNT(bad); i++) {
         char *argv[] = {(char *)"minivmm",       (char *)"--kernel",      (char *)"k",
@@ -227,7 +275,7 @@ Test(watch, a_bad_expression_is_named)
         cr_assert_eq(event_loop_init(&loop, &err), 0);
         cr_assert_eq(options_parse(5, argv, &options, &err), 0, "%s", err.text);
         cr_expect_eq(watch_init(&watch, &options.vm, &loop, report, &reports, &err), -EINVAL);
-        cr_expect_eq(strncmp(err.text, bad[i].text, strlen(bad[i].text)), 0, "got: %s", err.text);
+        cr_expect_str_eq(err.text, bad[i].text, "got: %s", err.text);
         options_finish(&options);
         end();
     }
