@@ -120,8 +120,9 @@ static int run(const struct options *options)
     minivmm_wait(vm, &verdict);
     terminal_leave();
 
-    if (verdict.exit_code == MINIVMM_EXIT_FAULT || verdict.exit_code == MINIVMM_EXIT_TIMEOUT)
-        minivmm_print_vcpus(vm, stderr);
+    if (verdict.exit_code == MINIVMM_EXIT_FAULT || verdict.exit_code == MINIVMM_EXIT_TIMEOUT ||
+        verdict.exit_code == MINIVMM_EXIT_SILENCE)
+        minivmm_print_autopsy(vm, stderr);
     if (options->stats)
         print_stats(vm);
     if (!options->quiet || verdict.exit_code == MINIVMM_EXIT_ERROR)
