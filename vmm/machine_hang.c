@@ -20,11 +20,15 @@
 
 #define NS_PER_MS (NS_PER_SECOND / 1000)
 
-#define LOOK_NS     (20 * NS_PER_MS)
-#define NO_WORD_NS  NS_PER_SECOND       /* for a guest that does not even ask for the reason */
-#define ASKED_NS    (3 * NS_PER_SECOND) /* Linux stays in the NMI for 2 s, if it does not panic */
-#define QUIET_NS    NS_PER_SECOND       /* since its last output */
-#define ALL_TIME_NS (5 * NS_PER_SECOND)
+#define LOOK_NS    (20 * NS_PER_MS)
+#define UNASKED_NS NS_PER_SECOND /* for a guest that does not even ask for the reason */
+/*
+ * Linux stays in the NMI for 2 s, if it does not panic; if it does, it waits for its other
+ * processors, a second or so. Neither is heard meanwhile.
+ */
+#define ASKED_NS    (5 * NS_PER_SECOND)
+#define QUIET_NS    NS_PER_SECOND /* since its last output */
+#define ALL_TIME_NS (10 * NS_PER_SECOND)
 
 void machine_hang(struct minivmm *vm, enum minivmm_end end, const char *format, ...)
 {
@@ -115,9 +119,8 @@ void machine_hang_look(void *arg)
     const uint64_t output = __atomic_load_n(&autopsy->last_output, __ATOMIC_RELAXED);
     bool asked = __atomic_load_n(&vm->regs.reason_read, __ATOMIC_RELAXED);
 
-    bool over = since > ALL_TIME_NS ||
-                (output ? now > output && now - output > QUIET_NS && (!asked || since > ASKED_NS)
-                        : since > (asked ? ASKED_NS : NO_WORD_NS));
+    bool quiet = output == 0 || (now > output && now - output > QUIET_NS);
+    bool over = since > ALL_TIME_NS || (quiet && since > (asked ? ASKED_NS : UNASKED_NS));
     if (!over) {
         event_timer_set(&autopsy->timer, LOOK_NS);
         return;

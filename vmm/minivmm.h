@@ -256,7 +256,7 @@ void minivmm_print_vcpus(const struct minivmm *vm, FILE *out);
 /*
  * After minivmm_wait, for MINIVMM_END_TIMEOUT, SILENCE, TRIPLE_FAULT and KVM: the same, and the
  * state of every virtio device and queue. For the first two all of it is as it was at that moment;
- * the guest has had an NMI then, and up to 5 seconds to print what Linux prints about itself.
+ * the guest has had an NMI then, and up to 10 seconds to print what Linux prints about itself.
  */
 void minivmm_print_autopsy(const struct minivmm *vm, FILE *out);
 
