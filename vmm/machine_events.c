@@ -209,8 +209,12 @@ void machine_deadline_passed(void *arg)
 
 void machine_vcpu_ended(struct vcpu *vcpu, enum vcpu_end end, const char *text)
 {
-    machine_end(vcpu->arg, end == VCPU_END_SHUTDOWN ? MINIVMM_END_TRIPLE_FAULT : MINIVMM_END_KVM, 0,
-                "%s", text);
+    static const enum minivmm_end ends[] = {
+        [VCPU_END_SHUTDOWN] = MINIVMM_END_TRIPLE_FAULT,
+        [VCPU_END_REFUSED] = MINIVMM_END_KVM,
+        [VCPU_END_HOST] = MINIVMM_END_ERROR,
+    };
+    machine_end(vcpu->arg, ends[end], 0, "%s", text);
 }
 
 static void handle_escape(void *arg)
