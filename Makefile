@@ -72,7 +72,7 @@ check-boot: $(BUILD)/minivmm
 	$(Q)mkdir -p $(RESULTS)
 	$(Q)tests/boot/run $(BUILD)/minivmm $(RESULTS)/boot.tap
 
-check-disk check-net: $(BUILD)/minivmm
+check-disk check-net check-autopsy: $(BUILD)/minivmm
 	$(Q)mkdir -p $(RESULTS)
 	$(Q)tests/boot/$(@:check-%=%) $(BUILD)/minivmm $(RESULTS)/$(@:check-%=%).tap
 
@@ -147,6 +147,7 @@ help:
 	@echo 'make check-unit   unit tests             make check-kvm     tiny guests on /dev/kvm'
 	@echo 'make check-boot   stock kernels          make check-layers  who may include whom'
 	@echo 'make check-disk   disks on them          make check-net     networks on them (not in check)'
+	@echo 'make check-autopsy guests that hang'
 	@echo 'make asan         unit and kvm tests under ASan and UBSan'
 	@echo 'make fuzz-short   every fuzzer for 20 s  make fuzz          for FUZZ_SECONDS, 600'
 	@echo 'make check-race   many short VMs under ThreadSanitizer'
@@ -169,5 +170,5 @@ $(BUILD)/have-%:
 clean:
 	$(Q)rm -rf $(BUILD)
 
-.PHONY: all clean check check-unit check-kvm check-boot check-disk check-net check-layers check-race run-race asan asan-unit asan-kvm fuzz fuzz-short \
+.PHONY: all clean check check-unit check-kvm check-boot check-disk check-net check-autopsy check-layers check-race run-race asan asan-unit asan-kvm fuzz fuzz-short \
         fuzz-programs bench format help install

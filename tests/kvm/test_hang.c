@@ -1,4 +1,5 @@
 /* The last words of a guest that hangs, and its autopsy, as a user meets them. */
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -187,4 +188,88 @@ Test(hang, nothing_that_the_guest_does_then_changes_the_verdict)
         cr_expect(strstr(program.err_text, "  rip "), "%s: %s", rows[i].name, program.err_text);
         cr_expect_lt(seconds, rows[i].seconds, "%s: %f s", rows[i].name, seconds);
     }
+}
+
+/* The others start at 0x8000 with a jump to itself; the first one halts. */
+GUEST(hang_many, "movw $0xfeeb, 0x8000\n"
+                 "mov $LAPIC, %ebx\n"
+                 "movl $0x1ff, 0xf0(%rbx)\n"
+                 "movl $0xc4500, 0x300(%rbx)\n"
+                 "movl $0xc4608, 0x300(%rbx)\n"
+                 "movl $0xc4608, 0x300(%rbx)\n"
+                 "jmp guest_stop\n");
+
+Test(hang, of_many_vcpus_eight_are_told_in_full)
+{
+    static const char *const parts[] = {
+        "vCPU 0:\n  halted at 0x", "vCPU 7:\n  runs at 0x0\n  rip  ", "\nvCPU 8: runs at 0x0\n",
+        "\nvCPU 11: runs at 0x0\nminivmm: no end"};
+    guest_need_kvm();
+    run(guest_hang_many, (const char *[6]){"--timeout", "1", "--cpus", "12"});
+    cr_expect_eq(program.exit_code, 124);
+    expect_parts("12 vCPUs", parts, sizeof(parts) / sizeof(parts[0]));
+}
+
+GUEST(hang_dies, "outb POST, 0x42\n"
+                 "ud2\n");
+
+/* Nobody is asked: it is dead. Its queues are those of that moment all the same. */
+Test(hang, a_triple_fault_has_an_autopsy_too)
+{
+    static const char *const parts[] = {"vCPU 0:\n  runs at 0x", "  rip ", "shutdown\n", "slot 0, ",
+                                        ": status 0x00\n  queue 0: not ready\n"};
+    char map[32];
+    guest_need_kvm();
+    int fd = write_map(map);
+    run(guest_hang_dies, (const char *[6]){"--symbols", map, "--rng"});
+    cr_expect_eq(program.exit_code, 121);
+    cr_expect_null(strstr(program.err_text, "as it was"), "%s", program.err_text);
+    expect_parts("autopsy", parts, sizeof(parts) / sizeof(parts[0]));
+    close(fd);
+}
+
+Test(hang, a_guest_that_ends_in_order_has_none)
+{
+    guest_need_kvm();
+    run(guest_power_off, (const char *[6]){"--timeout", "5"});
+    cr_expect_eq(program.exit_code, 0);
+    cr_expect_str_eq(program.err_text, "minivmm: guest powered off (exit code 0)\n");
+}
+
+/* A signal ends the wait for its last words, and leaves the verdict. */
+Test(hang, last_words_are_cut_short_by_a_signal)
+{
+    static char kernel[32];
+    guest_need_kvm();
+    guest_kernel(guest_hang_talks_for_ever, NULL, kernel);
+    program = (struct program){.arguments = {"--kernel", kernel, "--timeout", "1"}};
+    program_start(&program);
+    program_await(&program, "wanted\n");
+    uint64_t sent = guest_now();
+    kill(program.pid, SIGTERM);
+    program_finish(&program);
+    cr_expect_lt(guest_seconds_since(sent), 3);
+    cr_expect_eq(program.exit_code, 124);
+}
+
+Test(hang, bad_symbols_are_refused_before_anything_runs)
+{
+    static const struct {
+        const char *name, *text, *pattern;
+    } rows[] = {
+        {"no symbols", "hello\n", "symbols /proc/self/fd/*: line 1 is not an address,*"},
+        {"cut off", "\177ELF", "symbols /proc/self/fd/*: truncated within its ELF header"},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char path[32];
+        guest_need_kvm();
+        int fd = memfd_create("symbols", 0);
+        dprintf(fd, "%s", rows[i].text);
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        run(guest_power_off, (const char *[6]){"--symbols", path});
+        program_expect_refusal(&program, rows[i].name, rows[i].pattern);
+        close(fd);
+    }
+    run(guest_power_off, (const char *[6]){"--symbols", "/nonexistent"});
+    program_expect_refusal(&program, "none", "symbols /nonexistent: No such file or directory");
 }
