@@ -10,9 +10,9 @@
  *      keeps until it is back from the NMI;
  *   3. what it prints is waited for, as long as it comes, a few seconds at most.
  *
- * One vCPU, because one alone can read the reason: the others would wait for it inside their NMIs,
- * where the panicking one does not reach them to ask for their backtraces (panic_print). It is one
- * that runs, if there is one, because one that is halted is idle.
+ * One vCPU, because Linux lets one processor at a time read the reason: the others would wait for
+ * their turn inside their NMIs, and the one that panics would wait for them to stop. It is one that
+ * runs, if there is one, because one that is halted is idle.
  */
 #include "vmm/machine.h"
 
