@@ -54,6 +54,7 @@ TESTOBJ  := $(unit-src:%.c=$(BUILD)/%.o) $(kvm-src:%.c=$(BUILD)/%.o)
 wraps := preadv pwritev preadv2 pwritev2 fdatasync fallocate io_submit io_setup pthread_create
 $(BUILD)/tests/unit-tests: TESTLIBS += $(wraps:%=-Wl,--wrap=%)
 $(BUILD)/tests/unit-tests: $(unit-src:%.c=$(BUILD)/%.o) $(OPTOBJ) $(BUILD)/libminivmm.a
+$(BUILD)/tests/kvm-tests: TESTLIBS += -Wl,--wrap=ioctl # tests/kvm/test_run_errors.c
 $(BUILD)/tests/kvm-tests: $(kvm-src:%.c=$(BUILD)/%.o) $(BUILD)/libminivmm.a
 $(BUILD)/tests/unit-tests $(BUILD)/tests/kvm-tests:
 	$(call say,LINK,$@)
@@ -72,7 +73,9 @@ check-boot: $(BUILD)/minivmm
 	$(Q)mkdir -p $(RESULTS)
 	$(Q)tests/boot/run $(BUILD)/minivmm $(RESULTS)/boot.tap
 
-check-disk check-net check-verdicts: $(BUILD)/minivmm
+# Stock kernels again, by what is tried on them.
+boot-suites := disk net verdicts autopsy
+$(boot-suites:%=check-%): $(BUILD)/minivmm
 	$(Q)mkdir -p $(RESULTS)
 	$(Q)tests/boot/$(@:check-%=%) $(BUILD)/minivmm $(RESULTS)/$(@:check-%=%).tap
 
@@ -148,6 +151,7 @@ help:
 	@echo 'make check-boot   stock kernels          make check-layers  who may include whom'
 	@echo 'make check-disk   disks on them          make check-net     networks on them (not in check)'
 	@echo 'make check-verdicts  every end of them, and its reports'
+	@echo 'make check-autopsy guests that hang'
 	@echo 'make asan         unit and kvm tests under ASan and UBSan'
 	@echo 'make fuzz-short   every fuzzer for 20 s  make fuzz          for FUZZ_SECONDS, 600'
 	@echo 'make check-race   many short VMs under ThreadSanitizer'
@@ -173,5 +177,5 @@ $(BUILD)/have-%:
 clean:
 	$(Q)rm -rf $(BUILD)
 
-.PHONY: all clean check check-unit check-kvm check-boot check-disk check-net check-verdicts check-layers check-race run-race asan asan-unit asan-kvm fuzz fuzz-short \
+.PHONY: all clean check check-unit check-kvm check-boot $(boot-suites:%=check-%) check-layers check-race run-race asan asan-unit asan-kvm fuzz fuzz-short \
         fuzz-programs bench format help install

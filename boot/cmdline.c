@@ -16,10 +16,13 @@
  *   tsc=reliable           no watchdog for a clock that KVM keeps
  *   cryptomgr.notests      no self-tests of ciphers: a third of a stock kernel's start
  *   random.trust_cpu=on    random numbers from the first moment
+ *   sysctl.kernel.panic_on_io_nmi=1
+ *                          a guest that hangs is sent such an NMI, and prints where it was; there
+ *                          is no other source of them here (vmm/machine_hang.c)
  */
 static const char default_words[] = "console=ttyS0 panic=-1 reboot=panic_warm 8250.nr_uarts=1 "
                                     "no_timer_check tsc=reliable cryptomgr.notests "
-                                    "random.trust_cpu=on";
+                                    "random.trust_cpu=on sysctl.kernel.panic_on_io_nmi=1";
 
 static bool has_pci(const struct boot_config *config)
 {

@@ -12,6 +12,8 @@
 
 /* Bit 5 of port 0x61: output of timer 2, which delay loops wait to see high. */
 #define NMI_STATUS_TIMER2 0x20
+#define NMI_STATUS_IOCHK  0x40 /* an error of the I/O channel */
+#define NMI_CLEAR_IOCHK   0x08 /* written: clear and disable it */
 
 static void tell(const struct platform_regs *regs, enum platform_event event, uint64_t value)
 {
@@ -22,11 +24,6 @@ static uint64_t read_zero(void *dev, uint64_t offset, unsigned size)
 {
     (void)dev, (void)offset, (void)size;
     return 0;
-}
-
-static void write_nothing(void *dev, uint64_t offset, unsigned size, uint64_t value)
-{
-    (void)dev, (void)offset, (void)size, (void)value;
 }
 
 static void power_write(void *dev, uint64_t offset, unsigned size, uint64_t value)
@@ -73,11 +70,23 @@ const struct bus_ops reset_control_ops = {.read = read_zero, .write = reset_cont
 
 static uint64_t nmi_status_read(void *dev, uint64_t offset, unsigned size)
 {
-    (void)dev, (void)offset, (void)size;
-    return NMI_STATUS_TIMER2;
+    struct platform_regs *regs = dev;
+    (void)offset, (void)size;
+    if (!__atomic_load_n(&regs->io_check, __ATOMIC_RELAXED))
+        return NMI_STATUS_TIMER2;
+    __atomic_store_n(&regs->reason_read, true, __ATOMIC_RELAXED);
+    return NMI_STATUS_TIMER2 | NMI_STATUS_IOCHK;
 }
 
-const struct bus_ops nmi_status_ops = {.read = nmi_status_read, .write = write_nothing};
+static void nmi_status_write(void *dev, uint64_t offset, unsigned size, uint64_t value)
+{
+    struct platform_regs *regs = dev;
+    (void)offset, (void)size;
+    if (value & NMI_CLEAR_IOCHK)
+        __atomic_store_n(&regs->io_check, false, __ATOMIC_RELAXED);
+}
+
+const struct bus_ops nmi_status_ops = {.read = nmi_status_read, .write = nmi_status_write};
 
 static uint64_t panic_read(void *dev, uint64_t offset, unsigned size)
 {

@@ -5,6 +5,8 @@
 #ifndef DEVICES_PLATFORM_REGS_H
 #define DEVICES_PLATFORM_REGS_H
 
+#include <stdbool.h>
+
 #include "vmm/bus.h"
 
 /* What a guest can say through them. */
@@ -21,6 +23,11 @@ enum platform_event {
 struct platform_regs {
     void (*event)(void *arg, enum platform_event event, uint32_t value);
     void *arg;
+    /*
+     * Atomic. Port 0x61 gives an error of the I/O channel as the reason for an NMI, until the guest
+     * clears it; `reason_read`: it has looked meanwhile.
+     */
+    bool io_check, reason_read;
 };
 
 extern const struct bus_ops power_ops;         /* memory, layout.h's LAYOUT_POWER */

@@ -54,8 +54,10 @@ enum local_try local_try(struct virtio_queue *queue)
 
 static void handle_kick(struct event_source *source, uint32_t events)
 {
+    struct virtio_queue *queue = source->arg;
     (void)events;
-    serve(source->arg);
+    queue->wakeups++;
+    serve(queue);
 }
 
 static void handle_signal(struct event_deferred *deferred)

@@ -283,6 +283,7 @@ bool virtio_kick(struct virtio_dev *dev, uint32_t index)
 {
     if (index >= dev->queue_count || !is_running(dev))
         return false;
+    __atomic_fetch_add(&dev->queues[index].kicks, 1, __ATOMIC_RELAXED);
     if (index >= dev->local_first) {
         enum local_try tried = local_try(&dev->queues[index]);
         if (tried != LOCAL_BUSY)

@@ -37,6 +37,8 @@ struct virtio_queue {
     struct event_deferred signal;
     uint64_t chains;     /* requests completed, for statistics */
     uint64_t interrupts; /* given for this queue */
+    uint64_t wakeups;    /* of the loop, by the kick eventfd */
+    uint64_t kicks;      /* atomic: notifications that came to virtio_kick */
 };
 
 /* Who serves the rings between DRIVER_OK and reset. Called with virtio_lock held. */

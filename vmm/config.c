@@ -142,6 +142,8 @@ static const struct option table[] = {
      .store = store_fail_on},
     {"until", "RE", "end well when this is printed", .place = AT(vm.until)},
     {"silence", "SECONDS", "end when nothing was printed for so long", .store = store_silence},
+    {"symbols", "FILE", "System.map or vmlinux: names for addresses, if it hangs",
+     .place = AT(vm.symbols)},
     {"debug-exit", NULL, "a 32-bit register at port 0xf4 ends the guest",
      .place = AT(vm.debug_exit)},
     {"explain", NULL, "print what the guest would find, and boot nothing", .place = AT(explain)},

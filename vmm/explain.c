@@ -42,7 +42,23 @@ static void print_e820(FILE *out, const struct guest_load *load)
     }
 }
 
-static void print_devices(FILE *out, const struct guest_load *load)
+/* "virtio-mmio slot 0: disk 0 (root.img)"; a control character in a path does not break the line.
+ */
+static void print_slot(FILE *out, const struct minivmm_config *config,
+                       const struct platform_fact *fact)
+{
+    struct minivmm_error name;
+    unsigned slot = (unsigned)((fact->base - LAYOUT_VIRTIO) / LAYOUT_VIRTIO_SIZE);
+    char text[sizeof(name.text)];
+
+    if (guest_load_slot(config, slot, text, sizeof(text))) {
+        error_set(&name, 0, "%s", text);
+        fprintf(out, " slot %u: %s", slot, name.text);
+    }
+}
+
+static void print_devices(FILE *out, const struct guest_load *load,
+                          const struct minivmm_config *config)
 {
     static const char *const kinds[] = {
         [PLATFORM_COM1] = "COM1: 16550A serial port",
@@ -64,7 +80,10 @@ static void print_devices(FILE *out, const struct guest_load *load)
             fprintf(out, "line %u (edge, active high)", fact->irq);
         else
             fprintf(out, "no line");
-        fprintf(out, ": %s\n", kinds[fact->kind]);
+        fprintf(out, ": %s", kinds[fact->kind]);
+        if (fact->kind == PLATFORM_VIRTIO)
+            print_slot(out, config, fact);
+        fputc('\n', out);
     }
 }
 
@@ -85,7 +104,7 @@ int minivmm_explain(const struct minivmm_config *config, FILE *out, struct miniv
             platforms[config->platform]);
     print_memory(out, &load);
     print_e820(out, &load);
-    print_devices(out, &load);
+    print_devices(out, &load, config);
     fprintf(out, "command line:\n  %s\n", load.boot.cmdline);
     guest_load_finish(&load);
     return 0;

@@ -82,6 +82,34 @@ static unsigned count_devices(const struct minivmm_config *config)
     return config->disk_count + config->net_count + config->rng;
 }
 
+bool guest_load_slot(const struct minivmm_config *config, unsigned slot, char *text, size_t size)
+{
+    text[0] = '\0';
+    if (slot < config->disk_count) {
+        snprintf(text, size, "disk %u (%s)", slot, config->disks[slot].path);
+        return true;
+    }
+    slot -= config->disk_count;
+    if (slot < config->net_count) {
+        const struct minivmm_net *net = &config->nets[slot];
+        const char *to = net->tap      ? net->tap
+                         : net->socket ? net->socket
+                         : net->user   ? "user"
+                                       : NULL;
+        if (to)
+            snprintf(text, size, "net %u (%s)", slot, to);
+        else
+            snprintf(text, size, "net %u (descriptor %d)", slot, net->tap_fd);
+        return true;
+    }
+    slot -= config->net_count;
+    if (slot == 0 && config->rng) {
+        snprintf(text, size, "rng");
+        return true;
+    }
+    return false;
+}
+
 static int check_devices(const struct minivmm_config *config, struct minivmm_error *err)
 {
     for (unsigned i = 0; i < config->disk_count; i++) {

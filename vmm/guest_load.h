@@ -22,4 +22,10 @@ int guest_load_init(struct guest_load *load, const struct minivmm_config *config
                     struct minivmm_error *err);
 void guest_load_finish(struct guest_load *load);
 
+/*
+ * What the configuration puts into virtio slot `slot`: "disk 0 (root.img)", "net 1 (tap1)". The
+ * slots are in the order of slots_create. False, and an empty text, for a slot that has none.
+ */
+bool guest_load_slot(const struct minivmm_config *config, unsigned slot, char *text, size_t size);
+
 #endif

@@ -99,6 +99,7 @@ static struct minivmm *allocate(const struct minivmm_config *config)
     vm->times.create = clock_now_ns();
     vm->config = *config;
     vm->config.kernel = vm->config.initrd = vm->config.cmdline = NULL; /* the caller's */
+    vm->config.symbols = NULL;
     vm->config.disks = NULL;
     vm->config.nets = NULL;
     vm->config.expects = NULL;
@@ -106,7 +107,7 @@ static struct minivmm *allocate(const struct minivmm_config *config)
     vm->config.until = NULL;
     vm->kvm.fd = vm->kvm.vm_fd = -1;
     vm->loop.epoll_fd = vm->loop.wake.fd = -1;
-    vm->deadline.source.fd = vm->panic_grace.source.fd = -1;
+    vm->deadline.source.fd = vm->panic_grace.source.fd = vm->autopsy.timer.source.fd = -1;
     vm->serial_irq = vm->end_fd = -1;
     pthread_mutex_init(&vm->event_lock, NULL);
     pthread_mutex_init(&vm->lock, NULL);
@@ -120,6 +121,8 @@ static int build(struct minivmm *vm, const struct minivmm_config *config, struct
 {
     int rc = guest_load_init(&vm->guest, config, err);
     if (rc == 0)
+        rc = autopsy_init(&vm->autopsy, config->cpus, config->symbols, err);
+    if (rc == 0)
         rc = kvm_open(&vm->kvm, "/dev/kvm", err);
     if (rc == 0)
         rc = kvm_create_vm(&vm->kvm, &vm->guest.mem, err);
@@ -131,6 +134,8 @@ static int build(struct minivmm *vm, const struct minivmm_config *config, struct
         rc = event_timer_init(&vm->deadline, &vm->loop, machine_deadline_passed, vm, err);
     if (rc == 0)
         rc = event_timer_init(&vm->panic_grace, &vm->loop, machine_panic_grace_over, vm, err);
+    if (rc == 0)
+        rc = event_timer_init(&vm->autopsy.timer, &vm->loop, machine_hang_look, vm, err);
     if (rc == 0)
         rc = watch_init(&vm->watch, config, &vm->loop, machine_watched, vm, err);
     vm->watch.expected = machine_expected;
@@ -241,6 +246,8 @@ void minivmm_destroy(struct minivmm *vm)
     watch_finish(&vm->watch);
     event_timer_finish(&vm->deadline);
     event_timer_finish(&vm->panic_grace);
+    event_timer_finish(&vm->autopsy.timer);
+    autopsy_finish(&vm->autopsy);
     event_loop_finish(&vm->loop);
     for (unsigned i = 0; vm->vcpus && i < vm->config.cpus; i++)
         vcpu_finish(&vm->vcpus[i]);

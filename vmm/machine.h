@@ -6,10 +6,13 @@
 #ifndef VMM_MACHINE_H
 #define VMM_MACHINE_H
 
+#include <stdarg.h>
+
 #include "devices/ioapic.h"
 #include "devices/platform_regs.h"
 #include "devices/serial.h"
 #include "vmm/console_tail.h"
+#include "vmm/autopsy.h"
 #include "vmm/event_loop.h"
 #include "vmm/guest_load.h"
 #include "vmm/slots.h"
@@ -41,6 +44,7 @@ struct minivmm {
     struct watch watch;
     struct console_tail tail;
     struct vcpu *vcpus;
+    struct autopsy autopsy;
 
     pthread_t loop_thread;
     bool has_serial, has_ioapic;
@@ -72,6 +76,15 @@ struct minivmm {
 __attribute__((format(printf, 4, 5))) void machine_end(struct minivmm *vm, enum minivmm_end end,
                                                        uint32_t status, const char *format, ...);
 
+/*
+ * The two halves of machine_end, with the lock held: the verdict, once and for all, and the end of
+ * everything that runs.
+ */
+__attribute__((format(printf, 4, 0))) void machine_decide(struct minivmm *vm, enum minivmm_end end,
+                                                          uint32_t status, const char *format,
+                                                          va_list args);
+void machine_close(struct minivmm *vm);
+
 /* Tell the configuration's event function. From any thread, with any lock held. */
 void machine_tell(struct minivmm *vm, struct minivmm_event event);
 
@@ -84,6 +97,23 @@ void machine_deadline_passed(void *arg);
 void machine_panic_grace_over(void *arg);
 void machine_vcpu_ended(struct vcpu *vcpu, enum vcpu_end end, const char *text);
 extern const struct serial_events machine_serial_events;
+
+/* ---- machine_hang.c: the last words of a guest that hangs ----------------------------------- */
+
+/*
+ * On the loop's thread: the VM ends for this reason, but a guest that hangs is first made to say
+ * where, see the file.
+ */
+__attribute__((format(printf, 3, 4))) void machine_hang(struct minivmm *vm, enum minivmm_end end,
+                                                        const char *format, ...);
+
+/* With the lock held: the guest has a verdict; does this cut short what it still has to say? */
+bool machine_hang_cut_by(const struct minivmm *vm, enum minivmm_end end);
+
+/* A vCPU's thread, each time before it runs the vCPU; a byte of output; the timer. */
+void machine_hang_vcpu(struct vcpu *vcpu);
+void machine_hang_output(struct minivmm *vm);
+void machine_hang_look(void *arg);
 
 /* ---- machine_threads.c: who runs it -------------------------------------------------------- */
 

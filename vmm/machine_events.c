@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <string.h>
 #include <sys/eventfd.h>
 
@@ -52,28 +51,40 @@ void machine_tell(struct minivmm *vm, struct minivmm_event event)
     pthread_mutex_unlock(&vm->event_lock);
 }
 
+void machine_decide(struct minivmm *vm, enum minivmm_end end, uint32_t status, const char *format,
+                    va_list args)
+{
+    vsnprintf(vm->verdict.text, sizeof(vm->verdict.text), format, args);
+    end = judge(vm, end, status);
+    vm->verdict.end = end;
+    vm->verdict.status = end == MINIVMM_END_STATUS ? status : 0;
+    vm->verdict.exit_code = verdict_exit_code(end, status);
+    vm->times.end = clock_now_ns();
+    machine_tell(vm, (struct minivmm_event){.kind = MINIVMM_EVENT_ENDED, .name = vm->verdict.text});
+}
+
+void machine_close(struct minivmm *vm)
+{
+    vm->ended = true;
+    vm->gate = GATE_CLOSED;
+    pthread_cond_broadcast(&vm->changed);
+    eventfd_write(vm->end_fd, 1);
+    /* Before the owner, who waits for the lock, can join a thread that is kicked here. */
+    for (unsigned i = 0; i < vm->vcpu_threads; i++)
+        vcpu_kick(&vm->vcpus[i]);
+}
+
 void machine_end(struct minivmm *vm, enum minivmm_end end, uint32_t status, const char *format, ...)
 {
     pthread_mutex_lock(&vm->lock);
-    if (!vm->ended) {
+    if (!vm->ended && !vm->autopsy.hung) {
         va_list args;
         va_start(args, format);
-        vsnprintf(vm->verdict.text, sizeof(vm->verdict.text), format, args);
+        machine_decide(vm, end, status, format, args);
         va_end(args);
-        end = judge(vm, end, status);
-        vm->verdict.end = end;
-        vm->verdict.status = end == MINIVMM_END_STATUS ? status : 0;
-        vm->verdict.exit_code = verdict_exit_code(end, status);
-        vm->times.end = clock_now_ns();
-        vm->ended = true;
-        machine_tell(vm,
-                     (struct minivmm_event){.kind = MINIVMM_EVENT_ENDED, .name = vm->verdict.text});
-        vm->gate = GATE_CLOSED;
-        pthread_cond_broadcast(&vm->changed);
-        eventfd_write(vm->end_fd, 1);
-        /* Before the owner, who waits for the lock, can join a thread that is kicked here. */
-        for (unsigned i = 0; i < vm->vcpu_threads; i++)
-            vcpu_kick(&vm->vcpus[i]);
+        machine_close(vm);
+    } else if (!vm->ended && machine_hang_cut_by(vm, end)) {
+        machine_close(vm);
     }
     pthread_mutex_unlock(&vm->lock);
 }
@@ -85,6 +96,10 @@ void machine_end(struct minivmm *vm, enum minivmm_end end, uint32_t status, cons
 static void note_failure(struct minivmm *vm, bool hopeless, const char *doom)
 {
     pthread_mutex_lock(&vm->lock);
+    if (vm->autopsy.hung) { /* it has its verdict, and panics because we asked where it hangs */
+        pthread_mutex_unlock(&vm->lock);
+        return;
+    }
     if (doom)
         snprintf(vm->doom, sizeof(vm->doom), "%s", doom);
     else if (!vm->panicked)
@@ -169,7 +184,7 @@ void machine_watched(void *arg, enum watch_outcome outcome, const char *text)
         machine_end(vm, MINIVMM_END_EXPECTATION, 0, "%s", text);
         break;
     case WATCH_SILENCE:
-        machine_end(vm, MINIVMM_END_SILENCE, 0, "%s", text);
+        machine_hang(vm, MINIVMM_END_SILENCE, "%s", text);
         break;
     }
 }
@@ -194,20 +209,25 @@ static void handle_printed(void *arg, uint8_t byte)
         !__atomic_exchange_n(&vm->printed, true, __ATOMIC_RELAXED))
         machine_tell(vm, (struct minivmm_event){.kind = MINIVMM_EVENT_OUTPUT});
     console_tail_feed(&vm->tail, &byte, 1); /* first: what is found in it shall be in it */
+    machine_hang_output(vm);
     watch_feed(&vm->watch, &byte, 1);
 }
 
 void machine_deadline_passed(void *arg)
 {
     struct minivmm *vm = arg;
-    machine_end(vm, MINIVMM_END_TIMEOUT, 0, "no end within %u second%s", vm->config.timeout,
-                vm->config.timeout == 1 ? "" : "s");
+    machine_hang(vm, MINIVMM_END_TIMEOUT, "no end within %u second%s", vm->config.timeout,
+                 vm->config.timeout == 1 ? "" : "s");
 }
 
 void machine_vcpu_ended(struct vcpu *vcpu, enum vcpu_end end, const char *text)
 {
-    machine_end(vcpu->arg, end == VCPU_END_SHUTDOWN ? MINIVMM_END_TRIPLE_FAULT : MINIVMM_END_KVM, 0,
-                "%s", text);
+    static const enum minivmm_end ends[] = {
+        [VCPU_END_SHUTDOWN] = MINIVMM_END_TRIPLE_FAULT,
+        [VCPU_END_REFUSED] = MINIVMM_END_KVM,
+        [VCPU_END_HOST] = MINIVMM_END_ERROR,
+    };
+    machine_end(vcpu->arg, ends[end], 0, "%s", text);
 }
 
 static void handle_escape(void *arg)

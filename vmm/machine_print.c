@@ -1,17 +1,42 @@
 /* What a VM tells about itself once it has ended. */
 #include "vmm/machine.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-#include "vmm/arch_x86.h"
-
+/*
+ * States that were taken when the guest hung, or, of one that died at once, those it was left in.
+ */
 void minivmm_print_vcpus(const struct minivmm *vm, FILE *out)
 {
-    for (unsigned i = 0; i < vm->config.cpus; i++) {
-        fprintf(out, "vCPU %u:\n", i);
-        arch_print_registers(vm->vcpus[i].fd, out);
-        vcpu_print_log(&vm->vcpus[i], out);
+    const struct autopsy *autopsy = &vm->autopsy;
+    struct vcpu_state *states = calloc(autopsy->cpus, sizeof(states[0]));
+
+    if (!states) {
+        fprintf(out, "vCPUs: out of memory\n");
+        return;
     }
+    for (unsigned i = 0; i < autopsy->cpus; i++) {
+        if (autopsy->states[i].taken)
+            states[i] = autopsy->states[i];
+        else
+            vcpu_state_take(&states[i], &vm->vcpus[i], &vm->guest.mem, i < AUTOPSY_FULL);
+    }
+    autopsy_print_vcpus(autopsy, states, out);
+    for (unsigned i = 0; i < autopsy->cpus; i++) {
+        if (!autopsy->states[i].taken)
+            vcpu_state_finish(&states[i]);
+    }
+    free(states);
+}
+
+void minivmm_print_autopsy(const struct minivmm *vm, FILE *out)
+{
+    if (vm->autopsy.began)
+        fprintf(out, "as it was when its time was up:\n");
+    minivmm_print_vcpus(vm, out);
+    if (vm->autopsy.devices)
+        fputs(vm->autopsy.devices, out);
 }
 
 void minivmm_print_exits(const struct minivmm *vm, FILE *out)

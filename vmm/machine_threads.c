@@ -26,6 +26,7 @@ static void *vcpu_main(void *arg)
         pthread_mutex_unlock(&vm->lock);
         if (closed)
             break;
+        machine_hang_vcpu(vcpu);
         alive = vcpu_run(vcpu);
     }
     return NULL;
@@ -72,6 +73,13 @@ int machine_start_threads(struct minivmm *vm, struct minivmm_error *err)
     return rc;
 }
 
+static void take_devices(struct event_call *call)
+{
+    struct minivmm *vm = call->arg;
+    autopsy_take_devices(&vm->autopsy, &vm->slots);
+    event_call_done(&vm->loop, call);
+}
+
 /* After the end: join all threads, the loop last, for vCPUs may still hand it output, and I/O that
  * is under way ends there. */
 void machine_join_threads(struct minivmm *vm)
@@ -80,6 +88,9 @@ void machine_join_threads(struct minivmm *vm)
         pthread_join(vm->vcpus[i].thread, NULL);
     vm->vcpu_threads = 0;
     if (vm->loop.has_thread) {
+        struct event_call call = {.run = take_devices, .arg = vm};
+        if (vm->verdict.exit_code == MINIVMM_EXIT_FAULT) /* before requests in work are ended */
+            event_loop_call(&vm->loop, &call);
         slots_shutdown(&vm->slots);
         event_loop_stop(&vm->loop);
         pthread_join(vm->loop_thread, NULL);

@@ -49,6 +49,51 @@ static int open_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC);
 }
 
+/* What is said when one of these ends the wait for a slow reader; composed before it is needed. */
+static struct {
+    int signal;
+    char line[100];
+} impatient[] = {{.signal = SIGINT}, {.signal = SIGTERM}, {.signal = SIGHUP}, {.signal = SIGQUIT}};
+#define IMPATIENT (sizeof(impatient) / sizeof(impatient[0]))
+
+/* A signal handler. */
+static void abandon(int signal)
+{
+    terminal_abandon();
+    for (size_t i = 0; i < IMPATIENT; i++) {
+        const char *line = impatient[i].signal == signal ? impatient[i].line : "";
+        if (*line && write(STDERR_FILENO, line, strlen(line)) < 0)
+            break; /* it ends all the same */
+    }
+    _exit(MINIVMM_EXIT_SIGNAL + signal);
+}
+
+/*
+ * The VM has ended, but not all of its output may have been taken: whoever asks for an end now, or
+ * has asked again meanwhile, gets it at once. Those that we ignore stay ignored.
+ */
+static void end_at_once_by_signals(bool quiet)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < IMPATIENT; i++) {
+        const int number = impatient[i].signal;
+        struct sigaction action;
+        if (sigaction(number, NULL, &action) < 0 || action.sa_handler == SIG_IGN)
+            continue;
+        if (!quiet)
+            snprintf(impatient[i].line, sizeof(impatient[i].line),
+                     "minivmm: stopped by signal %d while its output waited for a reader (exit "
+                     "code %d)\n",
+                     number, MINIVMM_EXIT_SIGNAL + number);
+        action = (struct sigaction){.sa_handler = abandon};
+        sigaction(number, &action, NULL);
+        sigaddset(&set, number);
+    }
+    terminal_hear_signals();
+    sigprocmask(SIG_UNBLOCK, &set, NULL);
+}
+
 static void handle_signal(struct minivmm *vm, int signal)
 {
     switch (signal) {
@@ -141,11 +186,13 @@ static int run(const struct options *options, struct report *report)
     terminal_enter(STDIN_FILENO);
     minivmm_start(vm);
     supervise(vm, signals);
+    end_at_once_by_signals(options->quiet);
     minivmm_wait(vm, &verdict);
     terminal_leave();
 
-    if (verdict.exit_code == MINIVMM_EXIT_FAULT || verdict.exit_code == MINIVMM_EXIT_TIMEOUT)
-        minivmm_print_vcpus(vm, stderr);
+    if (verdict.exit_code == MINIVMM_EXIT_FAULT || verdict.exit_code == MINIVMM_EXIT_TIMEOUT ||
+        verdict.exit_code == MINIVMM_EXIT_SILENCE)
+        minivmm_print_autopsy(vm, stderr);
     if (options->stats)
         print_stats(vm);
     if (!options->quiet || verdict.exit_code == MINIVMM_EXIT_ERROR)

@@ -157,6 +157,8 @@ struct minivmm_config {
     bool no_default_fail_on;
     const char *until; /* an orderly end once this is printed, after all expectations; or NULL */
     unsigned silence;  /* seconds without output that end the VM; 0: it may be silent */
+    /* System.map, a copy of /proc/kallsyms or an ELF vmlinux: names for minivmm_print_autopsy */
+    const char *symbols;
     /*
      * Something worth a line happened, "net 0: denied tcp 192.0.2.1:443" say; at most a few a
      * second. Called on a thread of the library's, until minivmm_wait has returned. NULL: not told.
@@ -253,8 +255,18 @@ int minivmm_end_fd(const struct minivmm *vm);
  */
 int minivmm_wait(struct minivmm *vm, struct minivmm_verdict *verdict);
 
-/* After minivmm_wait: registers and last exits of every vCPU, for a person. */
+/*
+ * After minivmm_wait: registers and last exits of the vCPUs, for a person; of the ninth and later
+ * ones only where they were. With `symbols`, function names and what may be callers.
+ */
 void minivmm_print_vcpus(const struct minivmm *vm, FILE *out);
+
+/*
+ * After minivmm_wait, for MINIVMM_END_TIMEOUT, SILENCE, TRIPLE_FAULT and KVM: the same, and the
+ * state of every virtio device and queue. For the first two all of it is as it was at that moment;
+ * the guest has had an NMI then, and up to 10 seconds to print what Linux prints about itself.
+ */
+void minivmm_print_autopsy(const struct minivmm *vm, FILE *out);
 
 /* After minivmm_wait: how often the vCPUs left the guest, by reason. */
 void minivmm_print_exits(const struct minivmm *vm, FILE *out);

@@ -8,12 +8,33 @@
 static struct termios saved;
 static volatile sig_atomic_t taken_fd = -1;
 
-void terminal_leave(void)
+static void leave(int when)
 {
     int fd = taken_fd;
     taken_fd = -1;
     if (fd >= 0 && tcgetpgrp(fd) == getpgrp()) /* else its shell has it back already */
-        tcsetattr(fd, TCSADRAIN, &saved);
+        tcsetattr(fd, when, &saved);
+}
+
+void terminal_leave(void)
+{
+    leave(TCSADRAIN);
+}
+
+void terminal_abandon(void)
+{
+    leave(TCSANOW);
+}
+
+void terminal_hear_signals(void)
+{
+    struct termios raw;
+    int fd = taken_fd;
+
+    if (fd < 0 || tcgetpgrp(fd) != getpgrp() || tcgetattr(fd, &raw) < 0)
+        return;
+    raw.c_lflag |= ISIG;
+    tcsetattr(fd, TCSANOW, &raw);
 }
 
 /* A fault of our own: restore, then die of it as if nobody had looked. */

@@ -15,4 +15,10 @@ void terminal_enter(int fd);
 /* Give it back as it was. Harmless when it was never taken; may be called in a signal handler. */
 void terminal_leave(void);
 
+/* The guest has ended, but the wait for its output has not: let Ctrl-C be a signal again. */
+void terminal_hear_signals(void);
+
+/* terminal_leave without waiting for a reader of what was written, in a signal handler. */
+void terminal_abandon(void);
+
 #endif

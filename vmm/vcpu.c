@@ -221,7 +221,8 @@ bool vcpu_run(struct vcpu *vcpu)
             snprintf(text, sizeof(text), "vCPU %u: KVM_RUN: %s%s", vcpu->index, strerror(error),
                      error == EAGAIN ? "; raise the limit on processes (ulimit -u)" : "");
             log_exit(vcpu, vcpu->run->exit_reason);
-            vcpu->ended(vcpu, VCPU_END_REFUSED, text);
+            vcpu->ended(vcpu, error == EAGAIN || error == ENOMEM ? VCPU_END_HOST : VCPU_END_REFUSED,
+                        text);
             return false;
         }
     }

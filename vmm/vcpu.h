@@ -30,6 +30,7 @@ struct vcpu_exit {
 enum vcpu_end {
     VCPU_END_SHUTDOWN, /* triple fault */
     VCPU_END_REFUSED,  /* KVM cannot or will not run it */
+    VCPU_END_HOST,     /* the host lacks what KVM needs to run it */
 };
 
 struct vcpu {

@@ -1,7 +1,11 @@
 /* Signals to the program, without a terminal. */
+#include <dirent.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/kvm/guest.h"
@@ -94,5 +98,92 @@ Test(signals, before_the_guest_runs_end_the_program_as_well)
         program_finish(&program);
         cr_expect(program.exit_code == 143 || program.signal == SIGTERM, "exit code %d, signal %d",
                   program.exit_code, program.signal);
+    }
+}
+
+/* More than the pipe of the test and our buffer take, many bytes an exit. */
+GUEST(says_much, "mov $75000, %ecx\n"
+                 "mov $0x1100000, %esi\n"
+                 "mov $COM1, %edx\n"
+                 "rep outsb\n"
+                 "poweroff\n");
+GUEST(says_much_for_ever, "mov $COM1, %edx\n"
+                          "1: mov $75000, %ecx\n"
+                          "mov $0x1100000, %esi\n"
+                          "rep outsb\n"
+                          "jmp 1b\n");
+
+/* The program has started a vCPU's thread, and has not joined it. */
+static bool has_vcpu(pid_t pid)
+{
+    char path[64], name[300] = "";
+    bool found = false;
+
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+    DIR *tasks = opendir(path);
+    cr_assert_not_null(tasks);
+    for (struct dirent *task; (task = readdir(tasks)) != NULL && !found;) {
+        snprintf(name, sizeof(name), "%s/comm", task->d_name);
+        int fd = openat(dirfd(tasks), name, O_RDONLY);
+        found = fd >= 0 && read(fd, name, 5) == 5 && memcmp(name, "vcpu0", 5) == 0;
+        if (fd >= 0)
+            close(fd);
+    }
+    closedir(tasks);
+    return found;
+}
+
+static bool runs(pid_t pid)
+{
+    siginfo_t info = {0};
+    return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == 0;
+}
+
+Test(signals, end_a_wait_for_a_slow_reader_at_once)
+{
+    static const struct {
+        const char *name, *entry;
+        int first, signal; /* first: 0, for a guest that ends by itself */
+    } rows[] = {
+        {"Ctrl-C after a power-off", guest_says_much, 0, SIGINT},
+        {"SIGTERM after a power-off", guest_says_much, 0, SIGTERM},
+        {"Ctrl-C twice", guest_says_much_for_ever, SIGINT, SIGINT},
+        {"SIGTERM, then SIGHUP", guest_says_much_for_ever, SIGTERM, SIGHUP},
+    };
+    guest_need_kvm();
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        static char kernel[32];
+        char line[100];
+        int fd = guest_kernel(rows[i].entry, NULL, kernel);
+        program = (struct program){.arguments = {"--kernel", kernel}};
+        program_start(&program);
+        cr_assert_eq(fcntl(program.out_fd, F_SETPIPE_SZ, 4096), 4096);
+        int waiting = 0; /* bytes in the pipe, which nobody reads */
+        while (ioctl(program.out_fd, FIONREAD, &waiting) == 0 && waiting < 4096)
+            usleep(1000);
+        usleep(200000); /* and more in our buffer */
+        if (rows[i].first)
+            kill(program.pid, rows[i].first);
+        while (has_vcpu(program.pid)) /* until the guest has come to its end */
+            usleep(1000);
+        usleep(50000);
+        cr_expect_eq(kill(program.pid, 0), 0);
+        uint64_t sent = guest_now();
+        kill(program.pid, rows[i].signal);
+        while (runs(program.pid) && guest_seconds_since(sent) < 4)
+            usleep(1000);
+        double seconds = guest_seconds_since(sent);
+        program_finish(&program);
+        cr_expect_lt(seconds, 1, "%s: %f s", rows[i].name, seconds);
+        cr_expect_eq(program.exit_code, 128 + rows[i].signal, "%s: exit code %d", rows[i].name,
+                     program.exit_code);
+        snprintf(line, sizeof(line),
+                 "minivmm: stopped by signal %d while its output waited for a reader (exit code "
+                 "%d)",
+                 rows[i].signal, 128 + rows[i].signal);
+        char *last = program_last_line(&program);
+        cr_expect_str_eq(last, line, "%s", rows[i].name);
+        free(last);
+        close(fd);
     }
 }

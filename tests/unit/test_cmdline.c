@@ -10,7 +10,7 @@ SUITE(cmdline);
 #define DEFAULTS                                                                                   \
     "console=ttyS0 panic=-1 reboot=panic_warm 8250.nr_uarts=1 no_timer_check "                     \
     "tsc=reliable "                                                                                \
-    "cryptomgr.notests random.trust_cpu=on pci=off"
+    "cryptomgr.notests random.trust_cpu=on sysctl.kernel.panic_on_io_nmi=1 pci=off"
 
 static const struct platform_fact facts[] = {
     {.kind = PLATFORM_COM1, .base = 0x3f8, .len = 8, .irq = 4},

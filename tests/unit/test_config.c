@@ -61,6 +61,7 @@ static const struct good goods[] = {
     {"--rng", NULL, AT(vm.rng), FLAG, 1},
     {"--until", "login: ", AT(vm.until), TEXT, 0},
     {"--silence", "30", AT(vm.silence), UNSIGNED, 30},
+    {"--symbols", "System.map", AT(vm.symbols), TEXT, 0},
     {"--cpus", "1", AT(vm.cpus), UNSIGNED, 1},
     {"--cpus", "254", AT(vm.cpus), UNSIGNED, 254},
     {"--cpus", "007", AT(vm.cpus), UNSIGNED, 7},

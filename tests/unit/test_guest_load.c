@@ -136,3 +136,39 @@ Test(guest_load, explain_prints_what_the_guest_would_find)
         close(test.kernel.fd);
     }
 }
+
+Test(guest_load, explain_names_the_device_of_each_slot)
+{
+    static const char *const parts[] = {
+        "memory 0xd0001000, 4096 bytes, line 8 (edge, active high): virtio-mmio slot 0: disk 0 "
+        "(root.img)\n",
+        "line 9 (edge, active high): virtio-mmio slot 1: disk 1 (two?lines.img)\n",
+        "virtio-mmio slot 2: net 0 (tap7)\n",
+        "virtio-mmio slot 3: net 1 (descriptor 99)\n",
+        "virtio-mmio slot 4: net 2 (user)\n",
+        "virtio-mmio slot 5: net 3 (/run/passt.socket)\n",
+        "virtio-mmio slot 6: rng\n",
+    };
+    const struct minivmm_disk disks[] = {{.path = "root.img"}, {.path = "two\nlines.img"}};
+    const struct minivmm_net nets[] = {
+        {.tap = "tap7"}, {.tap_fd = 99}, {.user = true}, {.socket = "/run/passt.socket"}};
+    struct load_test test;
+    struct minivmm_error err;
+    char *text;
+    size_t length;
+    load_test_init(&test);
+    test.config.memory = 64 * MIB;
+    test.config.disks = disks;
+    test.config.disk_count = COUNT(disks);
+    test.config.nets = nets;
+    test.config.net_count = COUNT(nets);
+    test.config.rng = true;
+    FILE *out = open_memstream(&text, &length);
+    cr_assert_eq(minivmm_explain(&test.config, out, &err), 0, "%s", err.text);
+    fclose(out);
+    for (size_t i = 0; i < COUNT(parts); i++)
+        cr_expect_not_null(strstr(text, parts[i]), "%s: %s", parts[i], text);
+    cr_expect_null(strstr(text, "slot 7"), "%s", text);
+    free(text);
+    close(test.kernel.fd);
+}

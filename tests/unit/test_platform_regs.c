@@ -136,3 +136,18 @@ Test(platform_regs, a_read_has_its_value_and_no_effect)
     }
     cr_expect_eq(board.events, 0);
 }
+
+Test(platform_regs, an_io_check_is_the_reason_until_the_guest_clears_it)
+{
+    struct board board;
+    board_init(&board);
+    board.regs.io_check = true;
+    bus_write(&board.bus, NMI, 1, 0x04); /* clears another error */
+    cr_expect_not(board.regs.reason_read);
+    cr_expect_eq(bus_read(&board.bus, NMI, 1), 0x60);
+    cr_expect(board.regs.reason_read);
+    cr_expect_eq(bus_read(&board.bus, NMI, 1), 0x60);
+    bus_write(&board.bus, NMI, 1, 0x08);
+    cr_expect_eq(bus_read(&board.bus, NMI, 1), 0x20);
+    cr_expect_eq(board.events, 0);
+}
