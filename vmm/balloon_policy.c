@@ -14,6 +14,8 @@
 #define HOLD_MAX_NS   (160 * SECOND)
 #define HOLD_AGAIN_NS (60 * SECOND) /* so soon after a hold's end a new one is longer */
 #define TURN_NS       (5 * SECOND)
+#define CALM_NS       (60 * SECOND)
+#define CALM_MAX      6u   /* halvings of a step: to 1/64 */
 #define SWAP_RATE     MIB  /* a second: swapping in earnest */
 #define FAULT_RATE    256u /* major faults a second */
 
@@ -182,6 +184,26 @@ static void note_stalls(struct balloon_policy *p, bool stalled, uint64_t dt)
         p->squeeze = less(p->squeeze, per_second(STALL_FADES, dt));
 }
 
+/*
+ * A change of direction. One soon after another says that the steps are too long for what the host
+ * has left: many VMs' idle memory hangs on a small reserve.
+ */
+static void turn(struct balloon_policy *p, int direction, uint64_t now)
+{
+    if (p->direction && now - p->turned_ns < CALM_NS)
+        p->calm = p->calm < CALM_MAX ? p->calm + 1 : CALM_MAX;
+    p->direction = direction;
+    p->turned_ns = p->calmed_ns = now;
+}
+
+static void forget_turns(struct balloon_policy *p, uint64_t now)
+{
+    if (p->calm > 0 && now - p->calmed_ns >= CALM_NS) {
+        p->calm--;
+        p->calmed_ns = now;
+    }
+}
+
 /* Rules 4 and 5. */
 static enum balloon_reason step_towards(struct balloon_policy *p,
                                         const struct balloon_sample *sample, uint64_t goal,
@@ -201,11 +223,12 @@ static enum balloon_reason step_towards(struct balloon_policy *p,
     if (direction != p->direction) {
         if (p->direction && sample->now_ns - p->turned_ns < TURN_NS)
             return BALLOON_KEEP;
-        p->direction = direction;
-        p->turned_ns = sample->now_ns;
+        turn(p, direction, sample->now_ns);
     }
     /* The last bit goes in one step: an eighth of ever less would never arrive. */
     step = min(max(step, p->memory / 256), distance);
+    if (!hurry)
+        step = max(step >> p->calm, 4096);
     if (direction > 0) {
         uint64_t reach = max(min(sample->actual, p->memory) + p->memory / 8, p->target);
         p->target = min(p->target + step, reach);
@@ -250,6 +273,7 @@ enum balloon_reason balloon_policy_step(struct balloon_policy *p,
     uint64_t dt = p->has_last ? min(less(sample->now_ns, p->last_ns), DT_MAX) : SECOND;
 
     note_stalls(p, sample->host_stalled, dt);
+    forget_turns(p, sample->now_ns);
     enum balloon_reason reason = decide(p, sample, dt);
     p->target = min(p->target, p->memory - p->floor) & PAGE_MASK;
     p->has_last = true;

@@ -24,7 +24,9 @@
  *   4. G is within M/64 of the target: as it is.
  *   5. A step towards G: an eighth of the way a second, at most M/16. When A < R/2 or tasks were
  *      stalled, half of the way, at most M/4. Upwards never more than M/8 beyond B, so that a guest
- *      that does not follow is not asked for more; a change of direction waits 5 seconds.
+ *      that does not follow is not asked for more. A change of direction waits 5 seconds, and
+ *      when it comes within a minute of the last one, steps are half as long, down to 1/64 but
+ *      not in a hurry; each minute without one doubles them again.
  * Never is more asked for than M - floor, whatever the guest says.
  *
  * So a guest's own need comes first, and the host's reserve is kept out of what guests have idle.
@@ -82,8 +84,10 @@ struct balloon_policy {
     uint64_t squeeze;                  /* what stalls add to the share, in 1/1024 */
     uint64_t hold_until_ns;            /* nothing is taken before */
     uint64_t hold_ns;                  /* of the last hold for shortage */
-    uint64_t turned_ns;                /* the direction changed */
     int direction;                     /* of the last step: 1 takes, -1 gives */
+    uint64_t turned_ns;                /* it changed */
+    uint64_t calmed_ns;                /* `calm` changed */
+    unsigned calm;                     /* how often steps are halved */
     uint64_t decisions[BALLOON_REASONS];
 };
 
