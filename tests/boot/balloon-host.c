@@ -24,18 +24,27 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "vmm/minivmm.h"
 
-#define SECONDS 150
+#define SECONDS 240
 
 struct host {
     struct minivmm *vm;
     int in;  /* of the guest */
     int out; /* the file with its output */
     off_t seen;
+    struct timespec started;
 };
+
+static double seconds(const struct timespec *since)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)(now.tv_sec - since->tv_sec) + (double)(now.tv_nsec - since->tv_nsec) / 1e9;
+}
 
 static unsigned long rss_kib(void)
 {
@@ -162,7 +171,7 @@ static int run(struct host *host)
             printf("@rss failed %lu\n", rss_kib());
             return 1;
         }
-        printf("# done: %s %s\n", line, value ? value : "");
+        printf("# %.1f s, done: %s %s\n", seconds(&host->started), line, value ? value : "");
     }
     return 0;
 }
@@ -201,13 +210,14 @@ int main(int argc, char **argv)
     config.cmdline = argv[7];
     config.serial_in = pipes[0];
     config.serial_out = host.out;
-    config.timeout = 400;
+    config.timeout = 900;
     config.event = handle_event;
     config.log = handle_log;
     if (minivmm_create(&config, &host.vm, &err) < 0) {
         printf("@failed create: %s\n", err.text);
         return 1;
     }
+    clock_gettime(CLOCK_MONOTONIC, &host.started);
     minivmm_start(host.vm);
     int code = run(&host);
     minivmm_stop(host.vm, 15);
