@@ -37,7 +37,7 @@ struct balloon {
     struct virtio_dev dev;
     struct virtio_balloon_config config; /* little-endian; guarded by the device's config_lock */
     uint32_t actual;                     /* pages, as in config; atomic */
-    uint32_t poison;                     /* as in config; atomic */
+    uint32_t poison;                     /* as in config, 0 unless negotiated; atomic */
     const struct balloon_events *events;
     void *arg;
     struct balloon_counts counts;
@@ -133,8 +133,7 @@ static uint64_t report(struct balloon *balloon, struct virtq_span *left)
     uint64_t length = piece->iov_len < max ? piece->iov_len : max;
     uintptr_t first = (at + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1);
     uintptr_t end = (at + length) & ~(PAGE_SIZE - 1);
-    bool poisoned = virtio_has(&balloon->dev, VIRTIO_BALLOON_F_PAGE_POISON) &&
-                    __atomic_load_n(&balloon->poison, __ATOMIC_RELAXED) != 0;
+    bool poisoned = __atomic_load_n(&balloon->poison, __ATOMIC_RELAXED) != 0;
 
     /* What is less than a page may have neighbours in use. */
     balloon->counts.kept += (first != at) + (end != at + length);

@@ -36,6 +36,7 @@ static void send_stats(struct party *p)
         ;
     if (queue->free_count == 0)
         return;
+    piece.gpa += 64u * queue->free_head; /* the device may still read the others */
     fake_driver_write(queue, piece.gpa, &stat, sizeof(stat));
     fake_driver_send(queue, &piece, 1);
     virtio_driver_notify(&p->r->v, QUEUE_STATS);

@@ -337,6 +337,7 @@ Test(balloon, a_new_driver_holds_nothing_and_is_asked_for_the_same)
     unsigned moved = r.moved;
     cr_assert(virtio_driver_start(v, UINT64_MAX, 0));
     cr_expect_eq(balloon_actual(r.balloon), 0);
+    cr_expect_eq(config(offsetof(struct virtio_balloon_config, actual)), 0);
     cr_expect_gt(r.moved, moved);
     cr_expect_eq(config(offsetof(struct virtio_balloon_config, num_pages)), 8);
     cr_expect_eq(config(offsetof(struct virtio_balloon_config, poison_val)), 0);

@@ -24,6 +24,7 @@ struct vm {
     struct balloon_policy policy;
     unsigned changes, turns; /* of the target, and of their direction */
     int direction;
+    uint64_t turned;            /* the last change of it that the host was the reason for */
     enum balloon_reason reason; /* of the last sample */
 };
 
@@ -102,6 +103,12 @@ static void sample(const struct world *w, struct vm *vm, uint64_t host)
     if (vm->policy.target == before)
         return;
     int direction = vm->policy.target > before ? 1 : -1;
+    if (vm->reason == BALLOON_HOST_SHORT && direction != vm->direction) {
+        cr_assert_geq(w->now - vm->turned, 5 * SECOND, "a turn soon after another");
+        vm->turned = w->now;
+    }
+    if (vm->reason == BALLOON_HOST_EASY && direction != vm->direction)
+        vm->turned = w->now;
     vm->changes++;
     vm->turns += vm->direction && direction != vm->direction;
     vm->direction = direction;
@@ -171,6 +178,14 @@ Test(balloon_policy, the_floor_holds)
     pass(&w, 300);
     cr_expect_leq(vm->policy.target, GIB / 2);
     cr_expect_geq(vm->policy.target, GIB / 2 - GIB / 64);
+}
+
+Test(balloon_policy, the_floor_holds_whatever_was_asked_for)
+{
+    struct balloon_policy policy = {.memory = GIB, .floor = GIB / 2, .target = GIB};
+    const struct balloon_sample s = {.now_ns = SECOND};
+    balloon_policy_step(&policy, &s);
+    cr_expect_eq(policy.target, GIB / 2);
 }
 
 Test(balloon_policy, a_burst_in_the_guest_is_answered_with_the_next_sample)
