@@ -19,7 +19,7 @@ override LDFLAGS += -pthread -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-ne
 LIBS    := -Wl,-Bstatic -lfdt -laio -ljansson -Wl,-Bdynamic
 
 # Everything but the command line is the library.
-CLI     := vmm/main.c vmm/config.c vmm/config_devices.c vmm/config_watch.c vmm/suboptions.c vmm/terminal.c \
+CLI     := vmm/main.c vmm/config.c vmm/config_balloon.c vmm/config_devices.c vmm/config_watch.c vmm/suboptions.c vmm/terminal.c \
            vmm/help_verdicts.c vmm/text.c vmm/doctor.c $(wildcard vmm/kernel_*.c) $(wildcard vmm/report*.c)
 SRC     := $(filter-out $(CLI),$(wildcard vmm/*.c devices/*.c virtio/*.c boot/*.c))
 OBJ     := $(SRC:%.c=$(BUILD)/%.o)
@@ -74,7 +74,7 @@ check-boot: $(BUILD)/minivmm
 	$(Q)tests/boot/run $(BUILD)/minivmm $(RESULTS)/boot.tap
 
 # Stock kernels again, by what is tried on them.
-boot-suites := disk net verdicts autopsy
+boot-suites := disk net verdicts autopsy balloon
 $(boot-suites:%=check-%): $(BUILD)/minivmm
 	$(Q)mkdir -p $(RESULTS)
 	$(Q)tests/boot/$(@:check-%=%) $(BUILD)/minivmm $(RESULTS)/$(@:check-%=%).tap
@@ -99,7 +99,7 @@ race-src := $(wildcard tests/race/*.c)
 TESTOBJ  += $(race-src:%.c=$(BUILD)/%.o)
 
 # The fake drivers of the unit tests need no Criterion.
-race-obj := $(race-src:%.c=$(BUILD)/%.o) $(patsubst %,$(BUILD)/tests/unit/%.o,blk_driver fake_driver resources virtio_driver virtio_rig)
+race-obj := $(race-src:%.c=$(BUILD)/%.o) $(patsubst %,$(BUILD)/tests/unit/%.o,blk_driver fake_driver resources virtio_driver virtio_rig balloon_rig)
 $(BUILD)/tests/race-tests: $(race-obj) $(BUILD)/libminivmm.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
@@ -152,6 +152,7 @@ help:
 	@echo 'make check-disk   disks on them          make check-net     networks on them (not in check)'
 	@echo 'make check-verdicts  every end of them, and its reports'
 	@echo 'make check-autopsy guests that hang'
+	@echo 'make check-balloon memory that guests give back'
 	@echo 'make asan         unit and kvm tests under ASan and UBSan'
 	@echo 'make fuzz-short   every fuzzer for 20 s  make fuzz          for FUZZ_SECONDS, 600'
 	@echo 'make check-race   many short VMs under ThreadSanitizer'

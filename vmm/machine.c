@@ -158,6 +158,8 @@ static int build(struct minivmm *vm, const struct minivmm_config *config, struct
     if (rc == 0)
         slots_listen(&vm->slots, machine_driver_ok, vm);
     if (rc == 0)
+        rc = machine_balloon_init(vm, err);
+    if (rc == 0)
         rc = machine_start_threads(vm, err);
     return rc;
 }
@@ -237,6 +239,7 @@ void minivmm_destroy(struct minivmm *vm)
         return;
     machine_end(vm, MINIVMM_END_STOPPED, SIGTERM, "destroyed");
     machine_join_threads(vm);
+    machine_balloon_finish(vm);
     slots_finish(&vm->slots);
     pci_host_finish(&vm->pci_host);
     if (vm->has_serial)

@@ -15,6 +15,7 @@
 #include "vmm/autopsy.h"
 #include "vmm/event_loop.h"
 #include "vmm/guest_load.h"
+#include "vmm/machine_balloon.h"
 #include "vmm/slots.h"
 #include "vmm/vcpu.h"
 #include "vmm/watch.h"
@@ -41,6 +42,7 @@ struct minivmm {
     struct platform_regs regs;
     struct pci_host pci_host; /* with MINIVMM_TRANSPORT_PCI */
     struct slots slots;
+    struct machine_balloon balloon;
     struct watch watch;
     struct console_tail tail;
     struct vcpu *vcpus;

@@ -3,8 +3,8 @@
  *
  * A VM goes through create -> start -> (stop) -> wait -> destroy. Create reads every file and takes
  * every host resource; start only lets the vCPUs go and returns at once. One thread, the owner,
- * makes these calls; minivmm_stop alone may come from any thread, until minivmm_destroy is called,
- * but not from a signal handler. Several VMs may live in one process.
+ * makes these calls; minivmm_stop alone, and minivmm_balloon_*, may come from any thread, until
+ * minivmm_destroy is called, but not from a signal handler. Several VMs may live in one process.
  *
  * The library prints nothing, ends nothing, installs no signal handler and leaves the terminal
  * alone. Its own threads block every signal but those of a fault of their own; SIGRTMIN is the one
@@ -110,7 +110,8 @@ enum minivmm_event_kind {
     MINIVMM_EVENT_PANIC,     /* the guest's kernel reported a panic */
     MINIVMM_EVENT_PAUSED,
     MINIVMM_EVENT_RESUMED,
-    MINIVMM_EVENT_BALLOON, /* the balloon holds `value` bytes now; `name` says on whose wish */
+    MINIVMM_EVENT_BALLOON, /* the balloon holds `value` bytes now, `number` MiB are wanted in it;
+                              `name` says on whose wish */
     MINIVMM_EVENT_ENDED,   /* the reason for the verdict arose; `name` is its text */
 };
 
@@ -145,6 +146,15 @@ struct minivmm_config {
     const struct minivmm_net *nets;
     unsigned net_count;
     bool rng; /* virtio-rng: the host's random numbers */
+    /*
+     * virtio-balloon: takes memory the guest does without for as long as the host wants it. A guest
+     * with a driver for it also gives back what it frees, by itself.
+     */
+    bool balloon;
+    uint64_t balloon_initial; /* bytes asked for at the start, as minivmm_balloon_set would */
+    uint64_t balloon_min;     /* bytes the guest keeps at least; 0: an eighth of its memory */
+    bool balloon_auto;        /* the VM sets its target by itself: vmm/balloon_policy.h says how */
+    uint64_t balloon_reserve; /* auto: bytes the host should have left; 0: an eighth of it all */
     /*
      * What the guest prints is watched, line by line, without terminal control sequences. A VM that
      * ends in order without all that was expected, in order, has failed; so has one that prints
@@ -289,6 +299,47 @@ const char *minivmm_cmdline(const struct minivmm *vm);
 
 /* The kind of the virtio device in a slot, "blk" say; NULL: there is none. Slots have no gaps. */
 const char *minivmm_device(const struct minivmm *vm, unsigned slot);
+
+/*
+ * The guest's balloon. All figures about the guest are what its driver said last: a guest may say
+ * anything, or nothing.
+ */
+struct minivmm_balloon {
+    uint64_t target;       /* bytes the guest is asked to do without, in whole pages */
+    uint64_t actual;       /* bytes its driver says it does without */
+    bool automatic;        /* the policy sets the target */
+    bool has_stats;        /* `stats` holds something: the driver has sent statistics */
+    uint64_t stats_age_ns; /* how long ago they came */
+    struct minivmm_balloon_stats {
+        uint64_t swap_in, swap_out;          /* bytes, since the guest started */
+        uint64_t major_faults, minor_faults; /* counts, since the guest started */
+        uint64_t free_memory, total_memory;  /* bytes, as in MemFree and MemTotal */
+        uint64_t available_memory;           /* bytes to be had without swapping: MemAvailable */
+        uint64_t disk_caches;                /* bytes of files in memory */
+        uint64_t hugetlb_allocations, hugetlb_failures; /* counts */
+        uint64_t oom_kills, alloc_stalls;               /* counts */
+        uint64_t async_scans, direct_scans;             /* bytes looked at to be freed */
+        uint64_t async_reclaims, direct_reclaims;       /* bytes freed: by kswapd, by who needs */
+        uint32_t present; /* 1 << VIRTIO_BALLOON_S_*: which of the above were sent */
+    } stats;
+};
+
+/*
+ * Ask the guest to do without `bytes` of its memory, rounded down to whole pages; 0 gives all back.
+ * Returns at once: the guest follows when it can, and minivmm_balloon_get says how far it is. Where
+ * the policy is at work it decides anew from here on. Any thread. -ENODEV: the VM has no balloon;
+ * -EINVAL: the guest would keep less than the floor, balloon_min or its default.
+ */
+int minivmm_balloon_set(struct minivmm *vm, uint64_t bytes, struct minivmm_error *err);
+
+/* Any thread. -ENODEV: the VM has no balloon. */
+int minivmm_balloon_get(struct minivmm *vm, struct minivmm_balloon *balloon);
+
+/*
+ * How often the guest is asked for statistics; 0: never. From the start: every second with
+ * balloon_auto, which needs them, never otherwise. Any thread. -ENODEV: the VM has no balloon.
+ */
+int minivmm_balloon_interval(struct minivmm *vm, unsigned seconds);
 
 /* Stop the VM if it runs, and release everything. NULL is allowed. */
 void minivmm_destroy(struct minivmm *vm);

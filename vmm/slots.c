@@ -281,6 +281,11 @@ int slots_create(struct slots *slots, const struct minivmm_config *config,
         if (rc == 0)
             rc = place(slots, &slots->rng.dev, err);
     }
+    if (rc == 0 && config->balloon) {
+        rc = balloon_create(mem, loop, &slots->balloon, err);
+        if (rc == 0)
+            rc = place(slots, balloon_device(slots->balloon), err);
+    }
     return rc;
 }
 
@@ -323,6 +328,7 @@ void slots_finish(struct slots *slots)
         pcap_destroy(slots->pcaps[i]);
     }
     rng_finish(&slots->rng);
+    balloon_destroy(slots->balloon);
     for (unsigned i = 0; i < slots->count; i++)
         virtio_pci_finish(&slots->pci[i]);
     if (slots->kvm && slots->nowhere >= 0)

@@ -6,6 +6,7 @@
 #ifndef VMM_SLOTS_H
 #define VMM_SLOTS_H
 
+#include "devices/balloon.h"
 #include "devices/blk.h"
 #include "devices/net.h"
 #include "devices/pcap.h"
@@ -38,6 +39,7 @@ struct slots {
     struct pcap *pcaps[LAYOUT_VIRTIO_SLOTS];
     struct vhost_net *vhosts[LAYOUT_VIRTIO_SLOTS];
     struct rng rng;
+    struct balloon *balloon; /* NULL without */
 
     void (*driver_ok)(void *arg, const char *name, unsigned slot); /* see slots_listen */
     void *driver_ok_arg;

@@ -231,6 +231,8 @@ static const struct {
     {"deadline, stop and end of the guest at once", three_ends, false},
     {"two VMs at once", two_at_once, false},
     {"devices without a VM, used and reset at once", devices_without_a_vm, true},
+    {"a balloon without a VM, pulled at by all", balloon_without_a_vm, true},
+    {"a VM's balloon from many threads", balloon_of_a_vm, false},
 };
 
 /* Why no VM can be made here, or NULL. */

@@ -61,6 +61,9 @@ void run_finish(struct run *run);
 void expect_verdict(const struct run *run, enum minivmm_end end, int exit_code);
 /* In devices.c: a scenario of its own. */
 void devices_without_a_vm(struct run *base);
+/* In balloon.c. */
+void balloon_without_a_vm(struct run *base);
+void balloon_of_a_vm(struct run *base);
 
 void pause_up_to(struct run *run, long microseconds);
 
