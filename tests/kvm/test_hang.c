@@ -65,11 +65,24 @@ GUEST(hang_restarts, "take_nmi 77f\n"
 GUEST(hang_exits, "take_nmi 77f\n"
                   "jmp .\n"
                   "77: exit 0\n");
+/* Some milliseconds lie between what it prints and the end of it. */
 GUEST(hang_panics, "take_nmi 77f\n"
                    "jmp .\n"
                    "77: outb PANIC, 1\n"
                    "print \"Kernel panic - not syncing: NMI\\nwanted\\n\"\n"
+                   "mov $5000, %ecx\n"
+                   "88: out %al, $POST\n"
+                   "loop 88b\n"
+                   "print \"end\\n\"\n"
                    "jmp guest_stop\n");
+GUEST(hang_says_wanted, "take_nmi 77f\n"
+                        "jmp .\n"
+                        "77: print \"wanted\\n\"\n"
+                        "mov $5000, %ecx\n"
+                        "88: out %al, $POST\n"
+                        "loop 88b\n"
+                        "print \"end\\n\"\n"
+                        "jmp guest_stop\n");
 GUEST(hang_talks_for_ever, "take_nmi 77f\n"
                            "jmp .\n"
                            "77: print \"wanted\\n\"\n"
@@ -152,19 +165,19 @@ Test(hang, nothing_that_the_guest_does_then_changes_the_verdict)
         {"panics and stays",
          guest_hang_panics,
          {"--timeout", "1"},
-         "Kernel panic - not syncing: NMI\nwanted\n",
+         "Kernel panic - not syncing: NMI\nwanted\nend\n",
          124,
          4},
         {"prints what is waited for",
-         guest_hang_panics,
+         guest_hang_says_wanted,
          {"--timeout", "1", "--until", "wanted"},
-         "Kernel panic - not syncing: NMI\nwanted\n",
+         "wanted\nend\n",
          124,
          4},
         {"prints what it must not",
-         guest_hang_panics,
+         guest_hang_says_wanted,
          {"--timeout", "1", "--fail-on", "wanted"},
-         "Kernel panic - not syncing: NMI\nwanted\n",
+         "wanted\nend\n",
          124,
          4},
         {"ignores it", guest_hang_ignores, {"--timeout", "1"}, "", 124, 3},
@@ -172,7 +185,7 @@ Test(hang, nothing_that_the_guest_does_then_changes_the_verdict)
         {"silence, and it talks",
          guest_hang_panics,
          {"--silence", "1", "--timeout", "2"},
-         "Kernel panic - not syncing: NMI\nwanted\n",
+         "Kernel panic - not syncing: NMI\nwanted\nend\n",
          122,
          4},
     };
@@ -272,4 +285,26 @@ Test(hang, bad_symbols_are_refused_before_anything_runs)
     }
     run(guest_power_off, (const char *[6]){"--symbols", "/nonexistent"});
     program_expect_refusal(&program, "none", "symbols /nonexistent: No such file or directory");
+}
+
+/* What the guest is told to have done. */
+static unsigned told[MINIVMM_EVENT_ENDED + 1];
+
+static void count_event(void *arg, const struct minivmm_event *event)
+{
+    (void)arg;
+    told[event->kind]++;
+}
+
+/* Its panic is our doing: nobody hears of it. */
+Test(hang, a_panic_on_the_nmi_is_no_event)
+{
+    struct guest_run run_of = guest_config();
+    run_of.config.timeout = 1;
+    run_of.config.event = count_event;
+    guest_run(&run_of, guest_hang_panics);
+    cr_expect_eq(run_of.verdict.end, MINIVMM_END_TIMEOUT);
+    cr_expect_eq(told[MINIVMM_EVENT_PANIC], 0);
+    cr_expect_eq(told[MINIVMM_EVENT_ENDED], 1);
+    guest_free(&run_of);
 }

@@ -140,8 +140,7 @@ Test(guest_load, explain_prints_what_the_guest_would_find)
 Test(guest_load, explain_names_the_device_of_each_slot)
 {
     static const char *const parts[] = {
-        "memory 0xd0001000, 4096 bytes, line 8 (edge, active high): virtio-mmio slot 0: disk 0 "
-        "(root.img)\n",
+        "line 8 (edge, active high): virtio-mmio slot 0: disk 0 (root.img)\n",
         "line 9 (edge, active high): virtio-mmio slot 1: disk 1 (two?lines.img)\n",
         "virtio-mmio slot 2: net 0 (tap7)\n",
         "virtio-mmio slot 3: net 1 (descriptor 99)\n",
