@@ -212,3 +212,50 @@ Test(command_line, a_kvm_that_is_forbidden_is_named_with_the_cure)
         cr_skip_test("/dev/kvm is missing, or open to everybody");
     expect_refusal_with(&program, "/dev/kvm: Permission denied; *group*");
 }
+
+/* minivmm doctor: a kernel that can run is 0, one that cannot, or may not, 1; nonsense is 125. */
+Test(command_line, the_doctors_answer_is_its_exit_code)
+{
+    static const char good[] = "CONFIG_64BIT=y\nCONFIG_ACPI=y\nCONFIG_SERIAL_8250_CONSOLE=y\n"
+                               "CONFIG_VIRTIO_MMIO=y\n";
+    static const char poor[] = "CONFIG_64BIT=y\nCONFIG_SERIAL_8250_CONSOLE=y\n";
+    static struct program program;
+    char kernel[32], dir[64], good_path[80], poor_path[80];
+
+    guest_kernel(guest_spin, NULL, kernel);
+    scratch_make(dir);
+    snprintf(good_path, sizeof(good_path), "%s/good", dir);
+    snprintf(poor_path, sizeof(poor_path), "%s/poor", dir);
+    scratch_write(good_path, good, sizeof(good) - 1);
+    scratch_write(poor_path, poor, sizeof(poor) - 1);
+    const struct {
+        const char *arguments[PROGRAM_ARGUMENTS];
+        int code;
+        const char *part;
+    } rows[] = {
+        {{"doctor", kernel, "--config", good_path}, 0, "it can run here with these options\n"},
+        {{"doctor", kernel, "--config", poor_path}, 1, "it cannot run here: it lacks a way to"},
+        {{"doctor", kernel}, 1, "whether it can run here is unknown: "},
+        {{"--help", "verdicts"}, 0, "\n128+N  was stopped by signal N"},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        program = (struct program){0};
+        memcpy(program.arguments, rows[i].arguments, sizeof(program.arguments));
+        program_run(&program);
+        cr_expect_eq(program.exit_code, rows[i].code, "%zu: %s", i, program.out_text);
+        cr_expect(strstr(program.out_text, rows[i].part), "%zu: %s", i, program.out_text);
+        cr_expect_str_eq(program.err_text, "", "%zu", i);
+        program.out = PROGRAM_FULL;
+        program.out_text[0] = '\0';
+        program.out_length = program.err_length = 0;
+        program_run(&program);
+        program_expect_refusal(&program, "full", "standard output: No space left on device");
+    }
+    expect_refusal("no kernel", (const char *const[PROGRAM_ARGUMENTS]){"doctor"},
+                   "doctor: usage: *");
+    expect_refusal("a device", (const char *const[PROGRAM_ARGUMENTS]){"doctor", "/dev/zero"},
+                   "kernel /dev/zero: not a regular file");
+    expect_refusal("a directory", (const char *const[PROGRAM_ARGUMENTS]){"doctor", dir},
+                   "kernel *: not a regular file");
+    scratch_remove(dir);
+}
