@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <linux/if_ether.h>
 #include <linux/virtio_ids.h>
 #include <linux/virtio_net.h>
 #include <stdlib.h>
@@ -23,6 +24,12 @@
     (BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_GUEST_TSO4) | BIT(VIRTIO_NET_F_GUEST_TSO6) |  \
      BIT(VIRTIO_NET_F_GUEST_ECN) | BIT(VIRTIO_NET_F_GUEST_UFO) | BIT(VIRTIO_NET_F_GUEST_USO4) |    \
      BIT(VIRTIO_NET_F_GUEST_USO6))
+
+/* Packets that stand for several segments, and are larger than the MTU. */
+#define GUEST_SEGMENTS (GUEST_OFFLOADS & ~(BIT(VIRTIO_NET_F_GUEST_CSUM)))
+
+/* In front of what the MTU counts: Ethernet, and two VLAN tags. */
+#define FRAME_HEAD_MAX (ETH_HLEN + 2 * 4u)
 
 #define BUDGET 256u /* packets or commands before others have their turn */
 
@@ -216,11 +223,23 @@ static bool set_pairs(void *arg, unsigned pairs)
     return true;
 }
 
+/* In which forms packets come from now on; negative errno. */
+static int choose_offloads(struct net *net, uint64_t offloads)
+{
+    uint32_t frame = NET_HEADER_SIZE + FRAME_HEAD_MAX + net->be->mtu;
+
+    int rc = net->be->ops->set_offloads(net->be, offloads);
+    bool known = rc == 0 && net->be->mtu && !(offloads & GUEST_SEGMENTS);
+    for (unsigned i = 0; i < net->be->pairs; i++)
+        net->pairs[i].rx.bound = known && frame < NET_PACKET_MAX ? frame : NET_PACKET_MAX;
+    return rc;
+}
+
 static bool set_offloads(void *arg, uint64_t offloads)
 {
     struct net *net = arg;
     return (offloads & ~(net->dev.accepted & GUEST_OFFLOADS)) == 0 &&
-           net->be->ops->set_offloads(net->be, offloads) == 0;
+           choose_offloads(net, offloads) == 0;
 }
 
 static bool announced(void *arg)
@@ -305,8 +324,8 @@ static void negotiated(struct virtio_dev *dev)
     net->fresh = true;
     net->be->ops->set_pairs(net->be, 1);
     /* A set that the backend cannot do leaves none, and not those of the driver before. */
-    if (net->be->ops->set_offloads(net->be, dev->accepted & GUEST_OFFLOADS) < 0)
-        net->be->ops->set_offloads(net->be, 0);
+    if (choose_offloads(net, dev->accepted & GUEST_OFFLOADS) < 0)
+        choose_offloads(net, 0);
 }
 
 static void started(struct virtio_dev *dev)
