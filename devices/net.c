@@ -36,6 +36,10 @@
 /* Pieces of a packet out; with more the driver breaks the queue. Below IOV_MAX. */
 #define TX_PIECES_MAX (NET_QUEUE_SIZE + 16)
 
+/* From this mean length on, packets out are bulk; below half of it no more. */
+#define TX_BULK      8192u
+#define TX_MEAN_PART 4u /* of the mean is the last packet */
+
 /* What the backend left from before the driver was there is thrown away: so many packets at most,
  * more than small ones fit into a socket. */
 #define STALE_MAX 32768u
@@ -47,9 +51,11 @@ struct pair {
     struct virtio_queue *tx;
     struct event_source source; /* the backend's descriptor */
     bool watched;
-    uint32_t events; /* what it is watched for */
-    bool rx_waits;   /* for packets: else for buffers of the driver's */
-    bool tx_waits;   /* for room */
+    bool lost;        /* the other end is gone: its descriptor means nothing any more */
+    uint32_t events;  /* what it is watched for */
+    bool rx_waits;    /* for packets: else for buffers of the driver's */
+    bool tx_waits;    /* for room */
+    uint64_t tx_mean; /* bytes of a packet out, the last ones counting most */
 };
 
 struct net {
@@ -87,7 +93,7 @@ static void watch(struct pair *pair)
 {
     uint32_t events = (pair->rx_waits ? EPOLLIN : 0) | (pair->tx_waits ? EPOLLOUT : 0);
 
-    if (pair->watched && events != pair->events) {
+    if (pair->watched && !pair->lost && events != pair->events) {
         pair->events = events;
         event_loop_change(pair->net->dev.loop, &pair->source, events);
     }
@@ -100,11 +106,19 @@ static void unwatch(struct pair *pair)
     pair->watched = false;
 }
 
-/* The other end is gone for good: the cable is out. */
+/*
+ * The other end is gone for good: the cable is out. Its descriptors, which poll as broken for ever,
+ * are told of once more and then no more; they are not removed here, because a borrower of the loop
+ * may be the one who finds out, and the loop's thread about to call on them.
+ */
 static void drop_link(struct net *net)
 {
-    for (unsigned i = 0; i < net->be->pairs; i++)
-        unwatch(&net->pairs[i]);
+    for (unsigned i = 0; i < net->be->pairs; i++) {
+        struct pair *pair = &net->pairs[i];
+        if (pair->watched && !pair->lost)
+            event_loop_change(net->dev.loop, &pair->source, EPOLLET);
+        pair->lost = true;
+    }
     if (net->config.status & VIRTIO_NET_S_LINK_UP) {
         virtio_config_begin(&net->dev);
         net->config.status &= (uint16_t)~VIRTIO_NET_S_LINK_UP;
@@ -155,6 +169,13 @@ static int send_packet(struct pair *pair, const struct virtq_span *rd)
     return 0;
 }
 
+/* Large packets are a stream, in which nobody waits for a single one. */
+static void note_length(struct pair *pair, uint64_t length)
+{
+    pair->tx_mean = pair->tx_mean - pair->tx_mean / TX_MEAN_PART + length / TX_MEAN_PART;
+    local_bulk(pair->tx, pair->tx_mean > (pair->tx->bulk ? TX_BULK / 2 : TX_BULK));
+}
+
 static int serve_tx(struct pair *pair)
 {
     struct iovec iov[TX_PIECES_MAX];
@@ -169,6 +190,7 @@ static int serve_tx(struct pair *pair)
             wait_for_room(pair);
             return -EAGAIN;
         }
+        note_length(pair, chain.rd.length < NET_PACKET_MAX ? chain.rd.length : NET_PACKET_MAX);
         local_done(pair->tx, &chain, 0);
     }
     return 1;
@@ -193,6 +215,8 @@ static void handle_backend(struct event_source *source, uint32_t events)
 {
     struct pair *pair = source->arg;
 
+    if (pair->lost)
+        return;
     if (pair->tx_waits && (events & ~(uint32_t)EPOLLIN))
         continue_tx(pair);
     /* An error that nobody waits for has to be taken off all the same, or it comes for ever. */
@@ -339,7 +363,8 @@ static void started(struct virtio_dev *dev)
         if (!is_local(net, pair))
             continue;
         net_rx_start(&pair->rx, virtio_has(dev, VIRTIO_NET_F_MRG_RXBUF));
-        pair->rx_waits = false;
+        pair->lost = pair->rx_waits = false;
+        pair->tx_mean = 0;
         pair->tx_waits = net->be->ops->flush != NULL; /* the end of a packet from before, perhaps */
         pair->events = 0;
         pair->source =
