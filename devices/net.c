@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <linux/if_ether.h>
 #include <linux/virtio_ids.h>
 #include <linux/virtio_net.h>
 #include <stdlib.h>
@@ -24,10 +25,20 @@
      BIT(VIRTIO_NET_F_GUEST_ECN) | BIT(VIRTIO_NET_F_GUEST_UFO) | BIT(VIRTIO_NET_F_GUEST_USO4) |    \
      BIT(VIRTIO_NET_F_GUEST_USO6))
 
+/* Packets that stand for several segments, and are larger than the MTU. */
+#define GUEST_SEGMENTS (GUEST_OFFLOADS & ~(BIT(VIRTIO_NET_F_GUEST_CSUM)))
+
+/* In front of what the MTU counts: Ethernet, and two VLAN tags. */
+#define FRAME_HEAD_MAX (ETH_HLEN + 2 * 4u)
+
 #define BUDGET 256u /* packets or commands before others have their turn */
 
 /* Pieces of a packet out; with more the driver breaks the queue. Below IOV_MAX. */
 #define TX_PIECES_MAX (NET_QUEUE_SIZE + 16)
+
+/* From this mean length on, packets out are bulk; below half of it no more. */
+#define TX_BULK      8192u
+#define TX_MEAN_PART 4u /* of the mean is the last packet */
 
 /* What the backend left from before the driver was there is thrown away: so many packets at most,
  * more than small ones fit into a socket. */
@@ -40,9 +51,11 @@ struct pair {
     struct virtio_queue *tx;
     struct event_source source; /* the backend's descriptor */
     bool watched;
-    uint32_t events; /* what it is watched for */
-    bool rx_waits;   /* for packets: else for buffers of the driver's */
-    bool tx_waits;   /* for room */
+    bool lost;        /* the other end is gone: its descriptor means nothing any more */
+    uint32_t events;  /* what it is watched for */
+    bool rx_waits;    /* for packets: else for buffers of the driver's */
+    bool tx_waits;    /* for room */
+    uint64_t tx_mean; /* bytes of a packet out, the last ones counting most */
 };
 
 struct net {
@@ -80,7 +93,7 @@ static void watch(struct pair *pair)
 {
     uint32_t events = (pair->rx_waits ? EPOLLIN : 0) | (pair->tx_waits ? EPOLLOUT : 0);
 
-    if (pair->watched && events != pair->events) {
+    if (pair->watched && !pair->lost && events != pair->events) {
         pair->events = events;
         event_loop_change(pair->net->dev.loop, &pair->source, events);
     }
@@ -93,11 +106,19 @@ static void unwatch(struct pair *pair)
     pair->watched = false;
 }
 
-/* The other end is gone for good: the cable is out. */
+/*
+ * The other end is gone for good: the cable is out. Its descriptors, which poll as broken for ever,
+ * are told of once more and then no more; they are not removed here, because a borrower of the loop
+ * may be the one who finds out, and the loop's thread about to call on them.
+ */
 static void drop_link(struct net *net)
 {
-    for (unsigned i = 0; i < net->be->pairs; i++)
-        unwatch(&net->pairs[i]);
+    for (unsigned i = 0; i < net->be->pairs; i++) {
+        struct pair *pair = &net->pairs[i];
+        if (pair->watched && !pair->lost)
+            event_loop_change(net->dev.loop, &pair->source, EPOLLET);
+        pair->lost = true;
+    }
     if (net->config.status & VIRTIO_NET_S_LINK_UP) {
         virtio_config_begin(&net->dev);
         net->config.status &= (uint16_t)~VIRTIO_NET_S_LINK_UP;
@@ -148,6 +169,13 @@ static int send_packet(struct pair *pair, const struct virtq_span *rd)
     return 0;
 }
 
+/* Large packets are a stream, in which nobody waits for a single one. */
+static void note_length(struct pair *pair, uint64_t length)
+{
+    pair->tx_mean = pair->tx_mean - pair->tx_mean / TX_MEAN_PART + length / TX_MEAN_PART;
+    local_bulk(pair->tx, pair->tx_mean > (pair->tx->bulk ? TX_BULK / 2 : TX_BULK));
+}
+
 static int serve_tx(struct pair *pair)
 {
     struct iovec iov[TX_PIECES_MAX];
@@ -162,6 +190,7 @@ static int serve_tx(struct pair *pair)
             wait_for_room(pair);
             return -EAGAIN;
         }
+        note_length(pair, chain.rd.length < NET_PACKET_MAX ? chain.rd.length : NET_PACKET_MAX);
         local_done(pair->tx, &chain, 0);
     }
     return 1;
@@ -186,6 +215,8 @@ static void handle_backend(struct event_source *source, uint32_t events)
 {
     struct pair *pair = source->arg;
 
+    if (pair->lost)
+        return;
     if (pair->tx_waits && (events & ~(uint32_t)EPOLLIN))
         continue_tx(pair);
     /* An error that nobody waits for has to be taken off all the same, or it comes for ever. */
@@ -216,11 +247,23 @@ static bool set_pairs(void *arg, unsigned pairs)
     return true;
 }
 
+/* In which forms packets come from now on; negative errno. */
+static int choose_offloads(struct net *net, uint64_t offloads)
+{
+    uint32_t frame = NET_HEADER_SIZE + FRAME_HEAD_MAX + net->be->mtu;
+
+    int rc = net->be->ops->set_offloads(net->be, offloads);
+    bool known = rc == 0 && net->be->mtu && !(offloads & GUEST_SEGMENTS);
+    for (unsigned i = 0; i < net->be->pairs; i++)
+        net->pairs[i].rx.bound = known && frame < NET_PACKET_MAX ? frame : NET_PACKET_MAX;
+    return rc;
+}
+
 static bool set_offloads(void *arg, uint64_t offloads)
 {
     struct net *net = arg;
     return (offloads & ~(net->dev.accepted & GUEST_OFFLOADS)) == 0 &&
-           net->be->ops->set_offloads(net->be, offloads) == 0;
+           choose_offloads(net, offloads) == 0;
 }
 
 static bool announced(void *arg)
@@ -305,8 +348,8 @@ static void negotiated(struct virtio_dev *dev)
     net->fresh = true;
     net->be->ops->set_pairs(net->be, 1);
     /* A set that the backend cannot do leaves none, and not those of the driver before. */
-    if (net->be->ops->set_offloads(net->be, dev->accepted & GUEST_OFFLOADS) < 0)
-        net->be->ops->set_offloads(net->be, 0);
+    if (choose_offloads(net, dev->accepted & GUEST_OFFLOADS) < 0)
+        choose_offloads(net, 0);
 }
 
 static void started(struct virtio_dev *dev)
@@ -320,7 +363,8 @@ static void started(struct virtio_dev *dev)
         if (!is_local(net, pair))
             continue;
         net_rx_start(&pair->rx, virtio_has(dev, VIRTIO_NET_F_MRG_RXBUF));
-        pair->rx_waits = false;
+        pair->lost = pair->rx_waits = false;
+        pair->tx_mean = 0;
         pair->tx_waits = net->be->ops->flush != NULL; /* the end of a packet from before, perhaps */
         pair->events = 0;
         pair->source =

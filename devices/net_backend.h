@@ -23,9 +23,11 @@ struct net_backend;
 
 struct net_backend_ops {
     /*
-     * One packet into `iov`, which is at least NET_PACKET_MAX bytes in all. Returns its length with
-     * the header, -EAGAIN when there is none, or another negative errno: this one was lost, or, if
-     * it is -EBADFD, the other end is gone for good. num_buffers of the header is left alone.
+     * One packet into `iov`, which is at least NET_PACKET_MAX bytes in all, or more than a frame of
+     * `mtu` takes where packets do not come in the form of several segments. What is larger all the
+     * same is cut off, and fills it. Returns its length with the header, -EAGAIN when there is
+     * none, or another negative errno: this one was lost, or, if it is -EBADFD, the other end is
+     * gone for good. num_buffers of the header is left alone.
      */
     ssize_t (*receive)(struct net_backend *be, unsigned pair, const struct iovec *iov,
                        unsigned count);

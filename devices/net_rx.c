@@ -83,6 +83,11 @@ static void consume(struct net_rx *rx, unsigned count)
 {
     unsigned pieces = 0;
 
+    if (count == rx->chains) { /* as a rule: nothing is left to be moved */
+        rx->chains = rx->pieces = 0;
+        rx->window = 0;
+        return;
+    }
     for (unsigned i = 0; i < count; i++) {
         pieces += rx->chain[i].wr.count;
         rx->window -= rx->chain[i].wr.length;
@@ -133,7 +138,12 @@ static void deliver(struct net_rx *rx, uint32_t size)
     for (uint64_t covered = 0; covered < size; count++)
         covered += rx->chain[count].wr.length;
     uint16_t buffers = (uint16_t)count; /* 5.1.6.4.1: 1 without merging */
-    put(rx, offsetof(struct virtio_net_hdr_v1, num_buffers), &buffers, sizeof(buffers));
+    if (rx->iov[0].iov_len >= NET_HEADER_SIZE) {
+        struct virtio_net_hdr_v1 *header = rx->iov[0].iov_base; /* at any address */
+        memcpy(&header->num_buffers, &buffers, sizeof(buffers));
+    } else {
+        put(rx, offsetof(struct virtio_net_hdr_v1, num_buffers), &buffers, sizeof(buffers));
+    }
     for (unsigned i = 0; i < count; i++) {
         uint32_t part = (uint32_t)rx->chain[i].wr.length;
         if (part > size)
@@ -215,10 +225,13 @@ int net_rx_drain(struct net_rx *rx)
         if (rx->chains == 0)
             return 0;
         rx->iov[rx->pieces] = (struct iovec){.iov_base = rx->spare, .iov_len = NET_PACKET_MAX};
-        ssize_t size = rx->be->ops->receive(rx->be, rx->pair, rx->iov, rx->pieces + 1);
+        /* A piece less to look after, where nothing can run over. What fills such a window to the
+         * last byte was larger than anything may be, and is cut off. */
+        bool cuts = rx->window > rx->bound;
+        ssize_t size = rx->be->ops->receive(rx->be, rx->pair, rx->iov, rx->pieces + !cuts);
         if (size == -EAGAIN || size == -EBADFD)
             return (int)size;
-        if (size < (ssize_t)NET_HEADER_SIZE)
+        if (size < (ssize_t)NET_HEADER_SIZE || (cuts && (uint64_t)size >= rx->window))
             rx->drops->received++;
         else
             accept(rx, (uint32_t)size);

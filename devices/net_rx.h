@@ -24,6 +24,7 @@ struct net_rx {
     struct pcap *pcap;
     struct net_drops *drops;
 
+    uint32_t bound;   /* no packet is larger */
     uint32_t want;    /* bytes of buffers to have ready */
     uint64_t window;  /* bytes of buffers that are; one may have 4 GiB */
     uint32_t packet;  /* bytes of a packet that ran over and waits for buffers; 0: none does */

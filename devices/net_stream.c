@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_ether.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #define LENGTH_SIZE sizeof(uint32_t)
+#define HEAD_MAX    (ETH_HLEN + 2 * 4u) /* Ethernet, two VLAN tags */
 #define FRAME_MAX   (NET_PACKET_MAX - NET_HEADER_SIZE)
 #define IN_SIZE     (4u * (LENGTH_SIZE + FRAME_MAX))
 
@@ -22,11 +24,21 @@ struct net_stream {
     /* The end of a frame that the socket has not taken: bytes [out_begin, out_end). */
     uint8_t *out;
     size_t out_begin, out_end;
+    bool ended;
 };
 
 static struct net_stream *stream_of(struct net_backend *be)
 {
     return (struct net_stream *)be;
+}
+
+/* Nobody to speak to. */
+static int end(struct net_stream *s)
+{
+    if (!s->ended && s->config.ended)
+        s->config.ended(s->config.arg);
+    s->ended = true;
+    return -EBADFD;
 }
 
 /* ---- in ------------------------------------------------------------------------------------ */
@@ -44,7 +56,7 @@ static int fill(struct net_stream *s)
         s->in_end += (size_t)n;
         return 0;
     }
-    return n < 0 && (errno == EAGAIN || errno == EINTR) ? -EAGAIN : -EBADFD;
+    return n < 0 && (errno == EAGAIN || errno == EINTR) ? -EAGAIN : end(s);
 }
 
 /* Copy a header of zeroes and the frame into `iov`. */
@@ -80,12 +92,13 @@ static ssize_t stream_receive(struct net_backend *be, unsigned pair, const struc
             memcpy(&length, s->in + s->in_begin, LENGTH_SIZE);
             length = ntohl(length);
             if (length > FRAME_MAX)
-                return -EBADFD; /* whatever speaks there, it is not this */
+                return end(s); /* whatever speaks there, it is not this */
         }
         if (there >= LENGTH_SIZE && there - LENGTH_SIZE >= length) {
-            scatter(iov, count, s->in + s->in_begin + LENGTH_SIZE, length);
+            if (length <= HEAD_MAX + s->be.mtu)
+                scatter(iov, count, s->in + s->in_begin + LENGTH_SIZE, length);
             s->in_begin += LENGTH_SIZE + length;
-            return (ssize_t)(NET_HEADER_SIZE + length);
+            return length <= HEAD_MAX + s->be.mtu ? (ssize_t)(NET_HEADER_SIZE + length) : -EMSGSIZE;
         }
         int rc = fill(s);
         if (rc < 0)
@@ -104,7 +117,7 @@ static int stream_flush(struct net_backend *be, unsigned pair)
         ssize_t n = send(s->be.fds[0], s->out + s->out_begin, s->out_end - s->out_begin,
                          MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n < 0)
-            return errno == EAGAIN || errno == EINTR ? -EAGAIN : -EBADFD;
+            return errno == EAGAIN || errno == EINTR ? -EAGAIN : end(s);
         s->out_begin += (size_t)n;
     }
     return 0;
@@ -132,6 +145,8 @@ static int stream_send(struct net_backend *be, unsigned pair, const struct iovec
     }
     if (length == 0)
         return -EINVAL;
+    if (length > HEAD_MAX + s->be.mtu)
+        return -EMSGSIZE;
     if (s->config.allows && !s->config.allows(s->config.arg, frame, length))
         return -EPERM;
     uint32_t prefix = htonl((uint32_t)length);
@@ -180,8 +195,8 @@ int net_stream_create(const struct net_stream_config *config, int fd, unsigned i
 {
     struct net_stream *s = calloc(1, sizeof(*s));
     if (s) { /* from here on it owns what it was given */
-        s->be = (struct net_backend){
-            .ops = &stream_ops, .pairs = 1, .fds = {fd}, .mtu = NET_STREAM_MTU};
+        s->be =
+            (struct net_backend){.ops = &stream_ops, .pairs = 1, .fds = {fd}, .mtu = config->mtu};
         s->config = *config;
         s->in = malloc(IN_SIZE);
         s->out = malloc(LENGTH_SIZE + FRAME_MAX);

@@ -9,13 +9,14 @@
 #include "devices/net_backend.h"
 #include "vmm/error.h"
 
-/* passt takes and gives frames of up to 64 KiB; this is the payload that leaves room for headers.
- */
-#define NET_STREAM_MTU 65520u
+/* What anybody at the other end can do. */
+#define NET_STREAM_MTU 1500u
 
 struct net_stream_config {
+    unsigned mtu; /* payload of the largest frame either way; what is larger is dropped */
     /* May this frame of the guest's leave? NULL: all may. On the loop's thread. */
     bool (*allows)(void *arg, const uint8_t *frame, size_t length);
+    void (*ended)(void *arg);   /* once: nobody is there any more; NULL: nothing to do */
     void (*destroy)(void *arg); /* the backend is gone; NULL: nothing to do */
     void *arg;
 };

@@ -2,8 +2,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -13,8 +15,9 @@
 #include "devices/net_deny.h"
 #include "devices/net_stream.h"
 
-#define PASST_FD  3  /* where the child finds its end of the socket pair */
-#define SPEC_SIZE 40 /* "127.0.0.1/65535:65535" */
+#define MTU       65520 /* what passt tells the guest, and its largest frame's payload */
+#define PASST_FD  3     /* where the child finds its end of the socket pair */
+#define SPEC_SIZE 40    /* "127.0.0.1/65535:65535" */
 
 struct passt {
     unsigned index;
@@ -22,14 +25,16 @@ struct passt {
     bool deny;
     uint16_t udp_ports[PASST_FORWARDS_MAX]; /* of the guest, that answer to the host */
     unsigned udp_count;
+    int words; /* the reading end of its stderr, or -1 */
     void (*denied)(void *arg, unsigned index, const char *what);
+    void (*ended)(void *arg, unsigned index, const char *why);
     void *arg;
 };
 
 /* passt's argument vector, and the strings that it points to. */
 struct command {
     char spec[PASST_FORWARDS_MAX][SPEC_SIZE];
-    const char *argv[8 + 2 * PASST_FORWARDS_MAX];
+    const char *argv[9 + 2 * PASST_FORWARDS_MAX];
     unsigned argc;
 };
 
@@ -42,6 +47,31 @@ static bool parse_port(const char **text, unsigned *port)
     *text = end;
     *port = (unsigned)value;
     return value >= 1 && value <= UINT16_MAX;
+}
+
+/*
+ * passt gives up when it cannot have a port, and by then the guest runs. So each is tried before:
+ * bound as passt does it, and let go.
+ */
+static int try_port(unsigned index, const char *forward, bool tcp, unsigned port,
+                    struct minivmm_error *err)
+{
+    const struct sockaddr_in address = {.sin_family = AF_INET,
+                                        .sin_port = htons((uint16_t)port),
+                                        .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    const int on = 1;
+    int rc = 0;
+
+    int fd = socket(AF_INET, (tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return 0; /* it will find out */
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ||
+        (tcp && listen(fd, 1) < 0))
+        rc = error_set(err, -errno, "net %u: forward=%s: port %u of 127.0.0.1: %s", index, forward,
+                       port, strerror(errno));
+    close(fd);
+    return rc;
 }
 
 static int add_forward(struct command *command, struct passt *passt, const char *forward,
@@ -62,7 +92,7 @@ static int add_forward(struct command *command, struct passt *passt, const char 
     snprintf(command->spec[number], SPEC_SIZE, "127.0.0.1/%u:%u", host, guest);
     command->argv[command->argc++] = tcp ? "-t" : "-u";
     command->argv[command->argc++] = command->spec[number];
-    return 0;
+    return try_port(passt->index, forward, tcp, host, err);
 }
 
 static bool allows(void *arg, const uint8_t *frame, size_t length)
@@ -77,6 +107,41 @@ static bool allows(void *arg, const uint8_t *frame, size_t length)
     return false;
 }
 
+/* Does a name server of this machine's listen on its loopback only? */
+static bool resolves_on_loopback(void)
+{
+    char line[256];
+    bool found = false;
+
+    FILE *file = fopen("/etc/resolv.conf", "re");
+    while (file && !found && fgets(line, sizeof(line), file))
+        found =
+            strncmp(line, "nameserver 127.", 15) == 0 || strncmp(line, "nameserver ::1", 14) == 0;
+    if (file)
+        fclose(file);
+    return found;
+}
+
+/* Its socket is closed: what it said last is why. */
+static void tell_end(void *arg)
+{
+    struct passt *passt = arg;
+    char words[65536]; /* a pipe's */
+    char *why = words;
+
+    ssize_t n = read(passt->words, words, sizeof(words) - 1);
+    words[n > 0 ? n : 0] = 0;
+    words[strcspn(words, "\r")] = 0;
+    for (char *line; (line = strchr(why, '\n'));) {
+        *line = 0;
+        if (line[1] == 0)
+            break;
+        why = line + 1;
+    }
+    if (passt->ended)
+        passt->ended(passt->arg, passt->index, why);
+}
+
 /* Its socket is closed already, which ends it; the signal is for one that has lost its way. */
 static void destroy(void *arg)
 {
@@ -87,10 +152,12 @@ static void destroy(void *arg)
         while (waitpid(passt->pid, NULL, 0) < 0 && errno == EINTR)
             ;
     }
+    if (passt->words >= 0)
+        close(passt->words);
     free(passt);
 }
 
-static int spawn(struct passt *passt, const struct command *command, int fd,
+static int spawn(struct passt *passt, const struct command *command, int fd, int words,
                  struct minivmm_error *err)
 {
     posix_spawn_file_actions_t actions;
@@ -110,9 +177,9 @@ static int spawn(struct passt *passt, const struct command *command, int fd,
                                         POSIX_SPAWN_SETPGROUP);
     /* First of all: `fd` is below 3 where this process has its own closed. */
     posix_spawn_file_actions_adddup2(&actions, fd, PASST_FD); /* which clears close-on-exec */
+    posix_spawn_file_actions_adddup2(&actions, words, STDERR_FILENO);
     posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-    posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
     int rc =
         -posix_spawnp(&passt->pid, "passt", &actions, &attr, (char *const *)command->argv, environ);
     posix_spawn_file_actions_destroy(&actions);
@@ -125,32 +192,56 @@ static int spawn(struct passt *passt, const struct command *command, int fd,
     return rc;
 }
 
+/* The two wires to it: frames, and what it has to say. It never waits for us to read that. */
+static int connect_and_spawn(struct passt *passt, const struct command *command, int *frames,
+                             struct minivmm_error *err)
+{
+    int fds[2] = {-1, -1}, words[2] = {-1, -1}, high = -1;
+    int rc = 0;
+
+    if (pipe2(words, O_CLOEXEC | O_NONBLOCK) < 0 ||
+        (high = fcntl(words[1], F_DUPFD_CLOEXEC, PASST_FD + 1)) < 0 || /* out of spawn's way */
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+        rc = error_set(err, -errno, "net %u: passt: %s", passt->index, strerror(errno));
+    passt->words = words[0];
+    if (rc == 0)
+        rc = spawn(passt, command, fds[1], high, err);
+    int ours[] = {words[1], high, fds[1], rc < 0 ? fds[0] : -1};
+    for (unsigned i = 0; i < sizeof(ours) / sizeof(ours[0]); i++) {
+        if (ours[i] >= 0)
+            close(ours[i]);
+    }
+    *frames = fds[0];
+    return rc;
+}
+
 int passt_create(const struct passt_config *config, struct net_backend **backend,
                  struct minivmm_error *err)
 {
     struct command command = {.argv = {"passt", "--foreground", "--quiet", "--fd", "3"}, .argc = 5};
-    int fds[2] = {-1, -1};
+    int frames = -1;
 
     struct passt *passt = calloc(1, sizeof(*passt));
     if (!passt)
         return error_set(err, -ENOMEM, "net %u: out of memory", config->index);
-    *passt = (struct passt){
-        .index = config->index, .deny = config->deny, .denied = config->denied, .arg = config->arg};
+    *passt = (struct passt){.index = config->index,
+                            .deny = config->deny,
+                            .words = -1,
+                            .denied = config->denied,
+                            .ended = config->ended,
+                            .arg = config->arg};
+    if (!resolves_on_loopback())
+        command.argv[command.argc++] = "--no-map-gw";
     int rc = 0;
     for (unsigned i = 0; rc == 0 && i < config->forward_count; i++)
         rc = add_forward(&command, passt, config->forwards[i], i, err);
-    if (rc == 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
-        rc = error_set(err, -errno, "net %u: socketpair: %s", config->index, strerror(errno));
-    if (rc == 0) {
-        rc = spawn(passt, &command, fds[1], err);
-        close(fds[1]);
-    }
+    if (rc == 0)
+        rc = connect_and_spawn(passt, &command, &frames, err);
     if (rc < 0) {
-        if (fds[0] >= 0)
-            close(fds[0]);
         destroy(passt);
         return rc;
     }
-    const struct net_stream_config stream = {.allows = allows, .destroy = destroy, .arg = passt};
-    return net_stream_create(&stream, fds[0], config->index, backend, err);
+    const struct net_stream_config stream = {
+        .mtu = MTU, .allows = allows, .ended = tell_end, .destroy = destroy, .arg = passt};
+    return net_stream_create(&stream, frames, config->index, backend, err);
 }

@@ -1,7 +1,9 @@
 /*
  * Network backend: passt, a program that gives the guest this user's own network, with DHCP and
  * DNS, and needs no privileges (package passt). A child of this process, at the other end of a
- * socket pair, that ends with the backend.
+ * socket pair, that ends with the backend. The guest cannot reach the services on this user's
+ * loopback, but where this machine's name server is one of them: then they stand behind the
+ * guest's gateway, because that is how passt gets at it.
  */
 #ifndef DEVICES_PASST_H
 #define DEVICES_PASST_H
@@ -22,10 +24,15 @@ struct passt_config {
      */
     bool deny;
     void (*denied)(void *arg, unsigned index, const char *what);
+    /* It has ended before us, on the loop's thread; `why` is its own last line, or empty. */
+    void (*ended)(void *arg, unsigned index, const char *why);
     void *arg;
 };
 
-/* -EINVAL for a forward that cannot be understood, -ENOENT where passt is not installed. */
+/*
+ * -EINVAL for a forward that cannot be understood, -ENOENT where passt is not installed, and what
+ * bind says of a forwarded port that cannot be had.
+ */
 int passt_create(const struct passt_config *config, struct net_backend **backend,
                  struct minivmm_error *err);
 

@@ -188,6 +188,11 @@ static void tell_denied(void *arg, unsigned index, const char *what)
     tell(slots, "net %u: denied %s", index, what);
 }
 
+static void tell_passt_ended(void *arg, unsigned index, const char *why)
+{
+    tell(arg, "net %u: passt has ended%s%s", index, *why ? ": " : "", why);
+}
+
 static int create_backend(struct slots *slots, const struct minivmm_net *config, unsigned index,
                           struct net_backend **backend, struct minivmm_error *err)
 {
@@ -197,11 +202,12 @@ static int create_backend(struct slots *slots, const struct minivmm_net *config,
                                            .forward_count = config->forward_count,
                                            .deny = config->deny,
                                            .denied = tell_denied,
+                                           .ended = tell_passt_ended,
                                            .arg = slots};
         return passt_create(&passt, backend, err);
     }
     if (config->socket) {
-        const struct net_stream_config stream = {0};
+        const struct net_stream_config stream = {.mtu = NET_STREAM_MTU};
         int fd = net_stream_connect(config->socket, index, err);
         return fd < 0 ? fd : net_stream_create(&stream, fd, index, backend, err);
     }

@@ -301,7 +301,7 @@ int main(void)
     make_frames(&b, 65000, true);
     measure(&b, "65000 bytes out, GSO, beside writev", 20, 65000, bare_send, our_send,
             "  limit 0.90");
-    measure(&b, "60 bytes in, beside readv", 200, 60, bare_receive, our_receive, "");
+    measure(&b, "60 bytes in, beside readv", 200, 60, bare_receive, our_receive, "  limit 0.90");
     virtio_shutdown(net_device(b.net));
     net_destroy(b.net);
     event_loop_finish(&b.loop);

@@ -197,7 +197,8 @@ void net_script_room(struct net_script *s, int room)
 
 static struct net_backend *create_stream(struct net_rig *rig)
 {
-    struct net_stream_config config = {.allows = rig->config.allows, .arg = rig};
+    struct net_stream_config config = {
+        .mtu = rig->config.mtu ? rig->config.mtu : 65535, .allows = rig->config.allows, .arg = rig};
     struct minivmm_error err;
     struct net_backend *be;
     int fds[2];

@@ -371,6 +371,29 @@ Test(net_life, D4_the_script_says_it_is_gone)
     }
 }
 
+/* Frames above the MTU of a stream pass neither way, and cost nobody else a frame. */
+Test(net_life, a_stream_keeps_its_MTU)
+{
+    begin((struct net_rig_config){.kind = NET_RIG_STREAM, .threaded = true, .mtu = 1500});
+    net_driver_add(d, 0, 100, 3000);
+    for (uint32_t length = 1500 + 20; length < 1500 + 26; length++) {
+        bool fits = length <= 1500 + 22; /* Ethernet and two VLAN tags */
+        net_rig_frame(frame, length, net_rig_broadcast, length);
+        cr_assert(net_rig_far_send(&rig, frame, length));
+        if (fits)
+            cr_expect(net_rig_is_frame(frame, net_driver_receive(d, 0, frame), length, length));
+        net_rig_frame(frame, length, net_rig_broadcast, length);
+        cr_expect(net_driver_send(d, 0, frame, length));
+        if (fits)
+            cr_expect(
+                net_rig_is_frame(frame, net_rig_far_receive(&rig, frame, true), length, length));
+    }
+    cr_expect(net_rig_works(&rig));
+    cr_expect_eq(net_drops(rig.net).received, 3);
+    cr_expect_eq(net_drops(rig.net).sent, 3);
+    end();
+}
+
 Test(net_life, a_path_nobody_listens_at_is_named)
 {
     struct minivmm_error err;

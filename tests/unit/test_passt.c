@@ -1,6 +1,7 @@
 /* --net user: passt's options and process, what it denies, and an offer of its DHCP. */
 #include <errno.h>
 #include <linux/close_range.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -99,9 +100,10 @@ Test(passt, the_program_gets_its_options_one_socket_and_nothing_else)
         snprintf(command, sizeof(command), "cat %s/args %s/fds", dir, dir);
         char *output = support_run(command, &status);
         cr_expect(strncmp(output,
-                          "--foreground --quiet --fd 3 -t 127.0.0.1/8080:80 -u 127.0.0.1/5353:53\n"
+                          "--foreground --quiet --fd 3 --no-map-gw -t 127.0.0.1/8080:80 -u "
+                          "127.0.0.1/5353:53\n"
                           "0123socket:",
-                          81) == 0,
+                          93) == 0,
                   "%s", output);
         free(output);
         support_remove_dir(dir);
@@ -134,7 +136,7 @@ static struct guest {
     struct virtio_mmio slot;
     struct net *net;
     struct net_driver driver;
-    char denied[100];
+    char denied[100], ended[100];
 } guest;
 
 static void denied(void *arg, unsigned index, const char *what)
@@ -143,9 +145,16 @@ static void denied(void *arg, unsigned index, const char *what)
     snprintf(guest.denied, sizeof(guest.denied), "%u %s", index, what);
 }
 
+static void ended(void *arg, unsigned index, const char *why)
+{
+    (void)arg;
+    cr_expect_str_eq(guest.ended, "", "told twice");
+    snprintf(guest.ended, sizeof(guest.ended), "%u: %s", index, why);
+}
+
 static void begin(bool deny)
 {
-    const struct passt_config config = {.index = 5, .deny = deny, .denied = denied};
+    const struct passt_config config = {.index = 5, .deny = deny, .denied = denied, .ended = ended};
     const struct net_config net = {.mac = {0x52, 0x54, 0, 0x12, 0x34, 0x56}, .mtu = 65520};
     struct net_backend *be;
     struct minivmm_error err;
@@ -285,15 +294,53 @@ Test(passt, what_is_denied_is_told_and_does_not_leave)
     end();
 }
 
-/* It dies: the link is down, and nothing waits for it. */
+/* It dies: the link is down, nothing waits for it, and its last words are told. */
 Test(passt, the_end_of_the_process_is_a_link_that_is_down)
 {
-    char dir[64];
-    support_temp_dir(dir);
-    put_in_place(dir, "exit 1");
-    begin(false);
-    while (virtio_driver_config(&guest.driver.v, offsetof(struct virtio_net_config, status), 2) & 1)
-        cr_assert(virtio_driver_wait_interrupt(&guest.driver.v));
-    end();
-    support_remove_dir(dir);
+    static const struct {
+        const char *script, *told;
+    } rows[] = {{"exit 1", "5: "},
+                {"echo one >&2; echo the last line >&2; exit 1", "5: the last line"},
+                {"printf 'no end of line' >&2; exit 1", "5: no end of line"},
+                {"head -c 300000 /dev/zero >&2; exit 1", "5: "}};
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        char dir[64];
+        support_temp_dir(dir);
+        put_in_place(dir, rows[i].script);
+        begin(false);
+        size_t at = offsetof(struct virtio_net_config, status);
+        while (virtio_driver_config(&guest.driver.v, (uint32_t)at, 2) & 1)
+            cr_assert(virtio_driver_wait_interrupt(&guest.driver.v));
+        cr_expect_str_eq(guest.ended, rows[i].told, "%s", guest.ended);
+        end();
+        support_remove_dir(dir);
+    }
+}
+
+/* A port that is taken, or that this user may not have, is told before anything runs. */
+Test(passt, a_forwarded_port_that_cannot_be_had_is_named)
+{
+    for (unsigned udp = 0; udp < 2; udp++) {
+        struct sockaddr_in address = {.sin_family = AF_INET,
+                                      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        socklen_t length = sizeof(address);
+        int fd = socket(AF_INET, udp ? SOCK_DGRAM : SOCK_STREAM, 0);
+        cr_assert_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+        if (!udp)
+            cr_assert_eq(listen(fd, 1), 0);
+        getsockname(fd, (struct sockaddr *)&address, &length);
+        char forward[40], text[200];
+        unsigned port = ntohs(address.sin_port);
+        const char *forwards[] = {forward};
+        const struct passt_config config = {.index = 3, .forwards = forwards, .forward_count = 1};
+        struct net_backend *be;
+        struct minivmm_error err;
+        snprintf(forward, sizeof(forward), "%s:%u:80", udp ? "udp" : "tcp", port);
+        snprintf(text, sizeof(text), "net 3: forward=%s: port %u of 127.0.0.1: %s", forward, port,
+                 strerror(EADDRINUSE));
+        cr_expect_eq(passt_create(&config, &be, &err), -EADDRINUSE);
+        cr_expect_str_eq(err.text, text, "%s", err.text);
+        cr_expect_eq(waitpid(-1, NULL, WNOHANG), -1, "no child is left");
+        close(fd);
+    }
 }

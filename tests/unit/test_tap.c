@@ -333,6 +333,38 @@ Test(tap, D4_an_interface_that_is_deleted_is_a_link_that_is_down)
     }
 }
 
+/*
+ * The host makes the interface's MTU larger than what the guest was told. A driver that takes
+ * segments together gets such frames, in as many buffers as they need; else they are lost, whole,
+ * and nothing else is.
+ */
+Test(tap, D6_frames_above_the_MTU_arrive_whole_or_not_at_all)
+{
+    NEED_NAMESPACE();
+    for (unsigned segments = 0; segments < 2; segments++) {
+        begin((struct net_rig_config){.threaded = true});
+        cr_assert(net_driver_start(d, segments ? UINT64_MAX : ~(F(GUEST_TSO4) | F(GUEST_TSO6)), 0));
+        net_driver_add(d, 0, 20, 2000);
+        run("ip link set " NET_RIG_TAP_NAME " mtu 9000");
+        for (uint32_t length = 1400; length < 2100; length += 6) {
+            bool arrives = segments || length <= 1500 + 22;
+            net_rig_frame(frame, length, net_rig_broadcast, length);
+            cr_assert(net_rig_far_send(&rig, frame, length));
+            if (arrives)
+                cr_expect(net_rig_is_frame(frame, net_driver_receive(d, 0, frame), length, length),
+                          "%u", length);
+            else if (length > 2000 - NET_HEADER_SIZE)
+                cr_expect(net_rig_works(&rig), "%u", length);
+            else
+                net_driver_receive(d, 0, frame); /* which is luck */
+            cr_assert_null(d->fault, "%s", d->fault);
+            net_driver_add(d, 0, 1, 2000);
+        }
+        cr_expect_eq(net_drops(rig.net).received > 0, !segments);
+        end();
+    }
+}
+
 /* Offloads that the kernel cannot do by halves leave none, and not those of the driver before. */
 Test(tap, S33_offloads_that_fit_nobody_are_off)
 {
