@@ -91,6 +91,7 @@ struct virtio_dev {
     uint8_t status;            /* without NEEDS_RESET */
     bool running;              /* atomic: the datapath is started */
     bool broken;               /* atomic: NEEDS_RESET */
+    bool paused;               /* atomic: it would run, but for virtio_pause */
     uint32_t interrupt_status; /* atomic: VIRTIO_MMIO_INT_* */
     bool acknowledged;         /* atomic: see virtio_acknowledged */
 
@@ -102,7 +103,7 @@ struct virtio_dev {
     struct virtio_queue *queues;
     unsigned queue_count;
     int call;                    /* eventfd: an interrupt for the driver */
-    unsigned breaks;             /* how often a driver broke a queue, for statistics */
+    uint64_t breaks;             /* how often a driver broke a queue, for statistics */
     unsigned local_first;        /* the local datapath serves the queues from this one on */
     struct event_call *stopping; /* the local datapath's: who waits for its end */
 };
@@ -123,6 +124,13 @@ void virtio_finish(struct virtio_dev *dev);
 
 /* From the owner's thread, the vCPUs gone, the loop still running: stop the datapath for good. */
 void virtio_shutdown(struct virtio_dev *dev);
+
+/*
+ * The vCPUs stand still, the loop still runs: stop the datapath if it runs, and start it where it
+ * was. Its driver notices nothing.
+ */
+void virtio_pause(struct virtio_dev *dev);
+void virtio_resume(struct virtio_dev *dev);
 
 /* Has the driver accepted feature `bit`? Constant while the datapath runs. */
 static inline bool virtio_has(const struct virtio_dev *dev, unsigned bit)

@@ -103,6 +103,7 @@ static struct minivmm *allocate(const struct minivmm_config *config)
     vm->loop.epoll_fd = vm->loop.wake.fd = -1;
     vm->deadline.source.fd = vm->panic_grace.source.fd = -1;
     vm->serial_irq = vm->end_fd = -1;
+    pthread_mutex_init(&vm->pause_lock, NULL);
     pthread_mutex_init(&vm->event_lock, NULL);
     pthread_mutex_init(&vm->lock, NULL);
     pthread_cond_init(&vm->changed, NULL);
@@ -240,5 +241,6 @@ void minivmm_destroy(struct minivmm *vm)
     pthread_cond_destroy(&vm->changed);
     pthread_mutex_destroy(&vm->lock);
     pthread_mutex_destroy(&vm->event_lock);
+    pthread_mutex_destroy(&vm->pause_lock);
     free(vm);
 }

@@ -16,8 +16,12 @@ static void *vcpu_main(void *arg)
 
     while (alive) {
         pthread_mutex_lock(&vm->lock);
+        vm->parked++; /* a pause waits for all of them */
+        if (vm->parked == vm->vcpu_threads)
+            pthread_cond_broadcast(&vm->changed);
         while (vm->gate == GATE_PARKED)
             pthread_cond_wait(&vm->changed, &vm->lock);
+        vm->parked--;
         bool closed = vm->gate == GATE_CLOSED;
         pthread_mutex_unlock(&vm->lock);
         if (closed)
@@ -72,6 +76,7 @@ int machine_start_threads(struct minivmm *vm, struct minivmm_error *err)
  * is under way ends there. */
 void machine_join_threads(struct minivmm *vm)
 {
+    pthread_mutex_lock(&vm->pause_lock); /* a pause that is under way needs the loop */
     for (unsigned i = 0; i < vm->vcpu_threads; i++)
         pthread_join(vm->vcpus[i].thread, NULL);
     vm->vcpu_threads = 0;
@@ -81,4 +86,5 @@ void machine_join_threads(struct minivmm *vm)
         pthread_join(vm->loop_thread, NULL);
         vm->loop.has_thread = false;
     }
+    pthread_mutex_unlock(&vm->pause_lock);
 }
