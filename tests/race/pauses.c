@@ -49,7 +49,8 @@ void pause_any_time(struct run *base)
             return;
         minivmm_start(run.vm);
         for (unsigned n = 0; n < 3; n++) {
-            meddlers[n] = (struct meddler){.run = run, .looks = n == 2};
+            meddlers[n] = (struct meddler){.run = owner, .looks = n == 2};
+            meddlers[n].run.vm = run.vm;
             meddlers[n].run.random[1] = (unsigned short)(owner.random[1] + n);
             if (pthread_create(&threads[n], NULL, meddle, &meddlers[n]) != 0)
                 abort();
