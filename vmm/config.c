@@ -52,22 +52,31 @@ static int store_cpus(struct options *o, const char *name, const char *value,
     return store_count(name, value, MINIVMM_CPUS_MAX, "", &o->vm.cpus, err);
 }
 
-static int store_memory(struct options *o, const char *name, const char *value,
-                        struct minivmm_error *err)
+bool parse_size(const char *text, uint64_t *bytes)
 {
     static const struct {
         const char *suffix;
         uint64_t unit;
     } units[] = {{"", MIB}, {"M", MIB}, {"G", MIB << 10}, {"T", MIB << 20}};
-    uint64_t number, bytes = 0;
+    uint64_t number;
     const char *end;
 
-    if (parse_number(value, &number, &end)) {
-        for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
-            if (strcmp(end, units[i].suffix) == 0 && !checked_mul(number, units[i].unit, &bytes))
-                bytes = 0;
-        }
+    if (!parse_number(text, &number, &end))
+        return false;
+    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+        if (strcmp(end, units[i].suffix) == 0)
+            return checked_mul(number, units[i].unit, bytes);
     }
+    return false;
+}
+
+static int store_memory(struct options *o, const char *name, const char *value,
+                        struct minivmm_error *err)
+{
+    uint64_t bytes;
+
+    if (!parse_size(value, &bytes))
+        bytes = 0;
     if (bytes < MINIVMM_MEMORY_MIN || bytes > MINIVMM_MEMORY_MAX)
         return error_set(err, -EINVAL,
                          "--%s %s: must be a size from 1M to 4T: a number of MiB, or one with the "
@@ -115,6 +124,8 @@ static const struct option table[] = {
     {"net", "user[,...]", "or one that needs no root; repeatable", .repeat = true,
      .store = store_net},
     {"rng", NULL, "virtio-rng: random numbers of the host's", .place = AT(vm.rng)},
+    {"balloon", "SIZE|auto|off", "memory that the guest gives back; see below",
+     .store = store_balloon},
     {"cpus", "N", "vCPUs, 1 to 254 (default 1)", .store = store_cpus},
     {"memory", "SIZE", "guest memory: MiB, or a suffix M, G, T (default 256M)",
      .store = store_memory},
@@ -221,7 +232,14 @@ void options_print_help(FILE *out)
           "--net user[,forward=tcp:HOSTPORT:GUESTPORT]...[,deny][,mac=ADDRESS][,pcap=FILE]\n"
           "  user          this user's own network, by passt; deny: but nothing gets out\n"
           "--net socket=PATH[,mac=ADDRESS][,pcap=FILE]\n"
-          "  PATH          a listening socket that takes frames, such as a running passt's\n",
+          "  PATH          a listening socket that takes frames, such as a running passt's\n"
+          "--balloon SIZE[,min=SIZE]\n"
+          "  SIZE          the guest does without that much from the start; 0: it gives back\n"
+          "                only what it frees\n"
+          "  min           what it keeps at least (default an eighth)\n"
+          "--balloon auto[,min=SIZE][,reserve=SIZE]\n"
+          "  auto          as much as the host needs of what the guest has idle\n"
+          "  reserve       what the host should have left (default an eighth)\n",
           out);
     fputs(
         "\nexit code: 0 powered off or restarted in order; 1-119 a status the guest reported;\n"

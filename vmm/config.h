@@ -48,6 +48,13 @@ int store_fail_on(struct options *options, const char *name, const char *value,
 int store_silence(struct options *options, const char *name, const char *value,
                   struct minivmm_error *err);
 
+/* Value of --balloon, in config_balloon.c. */
+int store_balloon(struct options *options, const char *name, const char *value,
+                  struct minivmm_error *err);
+
+/* "512M": a number of MiB, or one with the suffix M, G or T; false when it is none. */
+bool parse_size(const char *text, uint64_t *bytes);
+
 /* A number from 1 to `max`; `unit` is for the error's text: " of seconds", or nothing. */
 int store_count(const char *name, const char *value, unsigned max, const char *unit, unsigned *to,
                 struct minivmm_error *err);

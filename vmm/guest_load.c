@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/sysinfo.h>
 
+#include "vmm/balloon_policy.h"
 #include "vmm/layout.h"
 
 #define PAGE_SIZE 4096u
@@ -79,7 +80,7 @@ static int check_net(const struct minivmm_net *net, unsigned index, struct miniv
 /* How many virtio devices the configuration asks for. */
 static unsigned count_devices(const struct minivmm_config *config)
 {
-    return config->disk_count + config->net_count + config->rng;
+    return config->disk_count + config->net_count + config->rng + config->balloon;
 }
 
 static int check_devices(const struct minivmm_config *config, struct minivmm_error *err)
@@ -101,9 +102,10 @@ static int check_devices(const struct minivmm_config *config, struct minivmm_err
             return rc;
     }
     if (count_devices(config) > LAYOUT_VIRTIO_SLOTS)
-        return error_set(err, -EINVAL, "rng: a VM has room for %u virtio devices, and there are %u",
-                         LAYOUT_VIRTIO_SLOTS, count_devices(config));
-    return 0;
+        return error_set(err, -EINVAL, "%s: a VM has room for %u virtio devices, and there are %u",
+                         config->balloon ? "balloon" : "rng", LAYOUT_VIRTIO_SLOTS,
+                         count_devices(config));
+    return balloon_check(config, err);
 }
 
 static int check(const struct minivmm_config *config, struct minivmm_error *err)

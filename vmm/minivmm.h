@@ -139,6 +139,15 @@ struct minivmm_config {
     unsigned net_count;
     bool rng; /* virtio-rng: the host's random numbers */
     /*
+     * virtio-balloon: takes memory the guest does without for as long as the host wants it. A guest
+     * with a driver for it also gives back what it frees, by itself.
+     */
+    bool balloon;
+    uint64_t balloon_initial; /* bytes asked for at the start, as minivmm_balloon_set would */
+    uint64_t balloon_min;     /* bytes the guest keeps at least; 0: an eighth of its memory */
+    bool balloon_auto;        /* the VM sets its target by itself: vmm/balloon_policy.h says how */
+    uint64_t balloon_reserve; /* auto: bytes the host should have left; 0: an eighth of it all */
+    /*
      * What the guest prints is watched, line by line, without terminal control sequences. A VM that
      * ends in order without all that was expected, in order, has failed; so has one that prints
      * what it must not: kernel panics, BUGs and oopses, unless no_default_fail_on, and fail_on.
@@ -309,6 +318,47 @@ size_t minivmm_post_codes(const struct minivmm *vm, struct minivmm_post_code *co
 
 /* At any time. */
 void minivmm_times(struct minivmm *vm, struct minivmm_times *times);
+
+/*
+ * The guest's balloon. All figures about the guest are what its driver said last: a guest may say
+ * anything, or nothing.
+ */
+struct minivmm_balloon {
+    uint64_t target;       /* bytes the guest is asked to do without, in whole pages */
+    uint64_t actual;       /* bytes its driver says it does without */
+    bool automatic;        /* the policy sets the target */
+    bool has_stats;        /* `stats` holds something: the driver has sent statistics */
+    uint64_t stats_age_ns; /* how long ago they came */
+    struct minivmm_balloon_stats {
+        uint64_t swap_in, swap_out;          /* bytes, since the guest started */
+        uint64_t major_faults, minor_faults; /* counts, since the guest started */
+        uint64_t free_memory, total_memory;  /* bytes, as in MemFree and MemTotal */
+        uint64_t available_memory;           /* bytes to be had without swapping: MemAvailable */
+        uint64_t disk_caches;                /* bytes of files in memory */
+        uint64_t hugetlb_allocations, hugetlb_failures; /* counts */
+        uint64_t oom_kills, alloc_stalls;               /* counts */
+        uint64_t async_scans, direct_scans;             /* bytes looked at to be freed */
+        uint64_t async_reclaims, direct_reclaims;       /* bytes freed: by kswapd, by who needs */
+        uint32_t present; /* 1 << VIRTIO_BALLOON_S_*: which of the above were sent */
+    } stats;
+};
+
+/*
+ * Ask the guest to do without `bytes` of its memory, rounded down to whole pages; 0 gives all back.
+ * Returns at once: the guest follows when it can, and minivmm_balloon_get says how far it is. Where
+ * the policy is at work it decides anew from here on. Any thread. -ENODEV: the VM has no balloon;
+ * -EINVAL: the guest would keep less than the floor, balloon_min or its default.
+ */
+int minivmm_balloon_set(struct minivmm *vm, uint64_t bytes, struct minivmm_error *err);
+
+/* Any thread. -ENODEV: the VM has no balloon. */
+int minivmm_balloon_get(struct minivmm *vm, struct minivmm_balloon *balloon);
+
+/*
+ * How often the guest is asked for statistics; 0: never. From the start: every second with
+ * balloon_auto, which needs them, never otherwise. Any thread. -ENODEV: the VM has no balloon.
+ */
+int minivmm_balloon_interval(struct minivmm *vm, unsigned seconds);
 
 /* Stop the VM if it runs, and release everything. NULL is allowed. */
 void minivmm_destroy(struct minivmm *vm);

@@ -247,6 +247,11 @@ int slots_create(struct slots *slots, const struct minivmm_config *config,
         if (rc == 0)
             rc = place(slots, &slots->rng.dev, mmio, err);
     }
+    if (rc == 0 && config->balloon) {
+        rc = balloon_create(mem, loop, &slots->balloon, err);
+        if (rc == 0)
+            rc = place(slots, balloon_device(slots->balloon), mmio, err);
+    }
     return rc;
 }
 
@@ -280,6 +285,7 @@ void slots_finish(struct slots *slots)
         pcap_destroy(slots->pcaps[i]);
     }
     rng_finish(&slots->rng);
+    balloon_destroy(slots->balloon);
     if (slots->kvm && slots->nowhere >= 0)
         close(slots->nowhere);
     *slots = (struct slots){0};

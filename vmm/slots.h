@@ -5,6 +5,7 @@
 #ifndef VMM_SLOTS_H
 #define VMM_SLOTS_H
 
+#include "devices/balloon.h"
 #include "devices/blk.h"
 #include "devices/net.h"
 #include "devices/pcap.h"
@@ -31,6 +32,7 @@ struct slots {
     struct pcap *pcaps[LAYOUT_VIRTIO_SLOTS];
     struct vhost_net *vhosts[LAYOUT_VIRTIO_SLOTS];
     struct rng rng;
+    struct balloon *balloon; /* NULL without */
 
     void (*log)(void *arg, const char *line); /* of the configuration */
     void *log_arg;
