@@ -143,6 +143,8 @@ static int build(struct minivmm *vm, const struct minivmm_config *config, struct
         rc = slots_create(&vm->slots, config, &vm->guest.mem, &vm->loop, &vm->kvm, &vm->mmio, err);
     }
     if (rc == 0)
+        rc = machine_balloon_init(vm, err);
+    if (rc == 0)
         rc = machine_start_threads(vm, err);
     return rc;
 }
@@ -222,6 +224,7 @@ void minivmm_destroy(struct minivmm *vm)
         return;
     machine_end(vm, MINIVMM_END_STOPPED, SIGTERM, "destroyed");
     machine_join_threads(vm);
+    machine_balloon_finish(vm);
     slots_finish(&vm->slots);
     if (vm->has_serial)
         serial_finish(&vm->serial);

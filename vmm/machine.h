@@ -12,6 +12,7 @@
 #include "vmm/event_loop.h"
 #include "vmm/guest_load.h"
 #include "vmm/kvm_clock.h"
+#include "vmm/machine_balloon.h"
 #include "vmm/slots.h"
 #include "vmm/vcpu.h"
 #include "vmm/watch.h"
@@ -37,6 +38,7 @@ struct minivmm {
     int serial_irq;
     struct platform_regs regs;
     struct slots slots;
+    struct machine_balloon balloon;
     struct watch watch;
     struct vcpu *vcpus;
 

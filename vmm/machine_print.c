@@ -27,6 +27,7 @@ void minivmm_print_exits(const struct minivmm *vm, FILE *out)
         fprintf(out, "serial: %llu bytes written while the transmitter was busy\n",
                 (unsigned long long)vm->serial.lost);
     slots_print(&vm->slots, out);
+    machine_balloon_print(vm, out);
 }
 
 size_t minivmm_post_codes(const struct minivmm *vm, struct minivmm_post_code *codes, size_t max)

@@ -4,7 +4,8 @@
  * A VM goes through create -> start -> (stop) -> wait -> destroy. Create reads every file and takes
  * every host resource; start only lets the vCPUs go and returns at once. One thread, the owner,
  * makes these calls; minivmm_stop, minivmm_pause and others that say so may come from any thread,
- * until minivmm_destroy is called, but not from a signal handler. Several VMs may live in one process.
+ * until minivmm_destroy is called, but not from a signal handler. Several VMs may live in one
+ * process.
  *
  * The library prints nothing, ends nothing, installs no signal handler and leaves the terminal
  * alone. Its own threads block every signal but those of a fault of their own; SIGRTMIN is the one
@@ -104,7 +105,8 @@ enum minivmm_event_kind {
     MINIVMM_EVENT_PANIC,     /* the guest's kernel reported a panic */
     MINIVMM_EVENT_PAUSED,
     MINIVMM_EVENT_RESUMED,
-    MINIVMM_EVENT_BALLOON, /* the balloon holds `value` bytes now; `name` says on whose wish */
+    MINIVMM_EVENT_BALLOON, /* the balloon holds `value` bytes now, `number` MiB are wanted in it;
+                              `name` says on whose wish */
     MINIVMM_EVENT_ENDED,   /* the reason for the verdict arose; `name` is its text */
 };
 
