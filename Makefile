@@ -17,9 +17,12 @@ LDFLAGS ?=
 override LDFLAGS += -pthread -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed
 # Both go in statically: they are small, and each shared library costs start-up time.
 LIBS    := -Wl,-Bstatic -lfdt -laio -Wl,-Bdynamic
+# The control socket's, for the program alone.
+CLILIBS := -Wl,-Bstatic -levent_extra -levent_core -ljansson -Wl,-Bdynamic
 
 # Everything but the command line is the library.
-CLI     := vmm/main.c vmm/config.c vmm/config_devices.c vmm/config_balloon.c vmm/config_watch.c vmm/suboptions.c vmm/terminal.c
+CLI     := vmm/main.c vmm/config.c vmm/config_devices.c vmm/config_balloon.c vmm/config_watch.c vmm/suboptions.c vmm/terminal.c \
+           $(wildcard vmm/api*.c vmm/ctl*.c)
 SRC     := $(filter-out $(CLI),$(wildcard vmm/*.c devices/*.c virtio/*.c boot/*.c))
 OBJ     := $(SRC:%.c=$(BUILD)/%.o)
 CLIOBJ  := $(CLI:%.c=$(BUILD)/%.o)
@@ -28,7 +31,7 @@ all: $(BUILD)/minivmm
 
 $(BUILD)/minivmm: $(CLIOBJ) $(BUILD)/libminivmm.a
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) -Wl,--gc-sections -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(LDFLAGS) -Wl,--gc-sections -o $@ $^ $(CLILIBS) $(LIBS)
 
 $(BUILD)/libminivmm.a: $(OBJ)
 	$(call say,AR,$@)
@@ -155,13 +158,20 @@ help:
 # A missing library is named, with the cure, before the compiler drowns it.
 $(BUILD)/boot/devtree.o: | $(BUILD)/have-fdt
 $(BUILD)/devices/disk_direct.o: | $(BUILD)/have-aio
+$(BUILD)/vmm/api.o: | $(BUILD)/have-event_extra
+$(BUILD)/vmm/api_%.o: | $(BUILD)/have-jansson
 have-fdt := fdt_check_header("")
 have-aio := io_queue_release(0)
+have-event_extra := !event_get_version() || !evhttp_new(0)
+have-jansson := !json_null()
+header-event_extra := event2/http.h -include event2/event.h
+header-jansson := jansson.h
+package-event_extra := libevent
 $(BUILD)/have-%:
 	$(Q)mkdir -p $(@D)
 	$(Q)echo 'int main(void) { return $(have-$*); }' | \
-		$(CC) $(CFLAGS) -include lib$*.h -x c - -o $@ $(LDFLAGS) -Wl,-Bstatic -l$* -Wl,-Bdynamic 2>/dev/null || \
-		{ echo 'lib$*: not found; scripts/deps installs it (Debian: lib$*-dev)' >&2; exit 1; }
+		$(CC) $(CFLAGS) -include $(or $(header-$*),lib$*.h) -x c - -o $@ $(LDFLAGS) -Wl,-Bstatic -l$* $(if $(package-$*),-levent_core) -Wl,-Bdynamic 2>/dev/null || \
+		{ echo 'lib$*: not found; scripts/deps installs it (Debian: $(or $(package-$*),lib$*)-dev)' >&2; exit 1; }
 
 -include $(OBJ:.o=.d) $(CLIOBJ:.o=.d) $(TESTOBJ:.o=.d) $(fuzz-bin:%=%.d)
 

@@ -140,6 +140,8 @@ static const struct option table[] = {
      .store = store_fail_on},
     {"until", "RE", "end well when this is printed", .place = AT(vm.until)},
     {"silence", "SECONDS", "end when nothing was printed for so long", .store = store_silence},
+    {"api-sock", "PATH", "a control socket there, see minivmm ctl --help",
+     .place = AT(api_sock)},
     {"debug-exit", NULL, "a 32-bit register at port 0xf4 ends the guest",
      .place = AT(vm.debug_exit)},
     {"explain", NULL, "print what the guest would find, and boot nothing", .place = AT(explain)},

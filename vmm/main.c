@@ -7,6 +7,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "vmm/api.h"
 #include "vmm/config.h"
 #include "vmm/terminal.h"
 
@@ -62,15 +63,20 @@ static void handle_signal(struct minivmm *vm, int signal)
     }
 }
 
+static void take_signal(struct minivmm *vm, int signals)
+{
+    struct signalfd_siginfo info;
+    if (read(signals, &info, sizeof(info)) == sizeof(info))
+        handle_signal(vm, (int)info.ssi_signo);
+}
+
 static void supervise(struct minivmm *vm, int signals)
 {
     struct pollfd fds[] = {{.fd = minivmm_end_fd(vm), .events = POLLIN},
                            {.fd = signals, .events = POLLIN}};
     while (!(fds[0].revents & POLLIN)) {
-        struct signalfd_siginfo info;
-        if (poll(fds, 2, -1) > 0 && (fds[1].revents & POLLIN) &&
-            read(signals, &info, sizeof(info)) == sizeof(info))
-            handle_signal(vm, (int)info.ssi_signo);
+        if (poll(fds, 2, -1) > 0 && (fds[1].revents & POLLIN))
+            take_signal(vm, signals);
     }
 }
 
@@ -101,10 +107,11 @@ static void print_line(void *arg, const char *line)
     fprintf(stderr, "minivmm: %s%s\n", line, isatty(STDERR_FILENO) ? "\r" : ""); /* it may be raw */
 }
 
-static int run(const struct options *options)
+static int run(struct options *options)
 {
     struct minivmm_verdict verdict;
     struct minivmm_error err;
+    struct api *api = NULL;
     struct minivmm *vm;
 
     int signals = open_signals();
@@ -112,11 +119,22 @@ static int run(const struct options *options)
         error_set(&err, -errno, "signalfd: %s", strerror(errno));
         return fail(err.text);
     }
-    if (minivmm_create(&options->vm, &vm, &err) < 0)
+    if (options->api_sock) {
+        if (api_create(options->api_sock, &api, &err) < 0)
+            return fail(err.text);
+        options->vm.event = api_event;
+        options->vm.event_arg = api;
+    }
+    if (minivmm_create(&options->vm, &vm, &err) < 0) {
+        api_destroy(api);
         return fail(err.text);
+    }
     terminal_enter(STDIN_FILENO);
     minivmm_start(vm);
-    supervise(vm, signals);
+    if (api)
+        api_run(api, vm, &options->vm, signals, take_signal);
+    else
+        supervise(vm, signals);
     minivmm_wait(vm, &verdict);
     terminal_leave();
 
@@ -127,6 +145,7 @@ static int run(const struct options *options)
     if (!options->quiet || verdict.exit_code == MINIVMM_EXIT_ERROR)
         fprintf(stderr, "minivmm: %s (exit code %d)\n", verdict.text, verdict.exit_code);
     minivmm_destroy(vm);
+    api_destroy(api);
     return verdict.exit_code;
 }
 
