@@ -159,7 +159,7 @@ help:
 $(BUILD)/boot/devtree.o: | $(BUILD)/have-fdt
 $(BUILD)/devices/disk_direct.o: | $(BUILD)/have-aio
 $(BUILD)/vmm/api.o: | $(BUILD)/have-event_extra
-$(BUILD)/vmm/api_%.o: | $(BUILD)/have-jansson
+$(filter $(BUILD)/vmm/api_% $(BUILD)/vmm/ctl%,$(CLIOBJ)): | $(BUILD)/have-jansson
 have-fdt := fdt_check_header("")
 have-aio := io_queue_release(0)
 have-event_extra := !event_get_version() || !evhttp_new(0)

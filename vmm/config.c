@@ -214,6 +214,7 @@ int options_parse(int argc, char *const argv[], struct options *options, struct 
 void options_print_help(FILE *out)
 {
     fputs("usage: minivmm --kernel FILE [option]...\n"
+          "       minivmm ctl SOCKET COMMAND; see minivmm ctl --help\n"
           "Boot a Linux kernel in a virtual machine on this terminal. Ctrl-A x leaves it.\n\n",
           out);
     for (size_t i = 0; i < TABLE_SIZE; i++) {

@@ -9,6 +9,7 @@
 
 #include "vmm/api.h"
 #include "vmm/config.h"
+#include "vmm/ctl.h"
 #include "vmm/terminal.h"
 
 static int fail(const char *text)
@@ -182,6 +183,8 @@ int main(int argc, char **argv)
     struct options options;
     struct minivmm_error err;
 
+    if (argc > 1 && strcmp(argv[1], "ctl") == 0)
+        return ctl_main(argc - 1, argv + 1);
     int code = options_parse(argc, argv, &options, &err) < 0 ? fail(err.text) : obey(&options);
     options_finish(&options);
     return code;
