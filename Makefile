@@ -54,7 +54,7 @@ TESTOBJ  := $(unit-src:%.c=$(BUILD)/%.o) $(kvm-src:%.c=$(BUILD)/%.o)
 
 # Calls that tests/unit/disk_faults.c can let fail.
 wraps := preadv pwritev preadv2 pwritev2 fdatasync fallocate io_submit io_setup pthread_create
-$(BUILD)/tests/unit-tests: TESTLIBS += $(wraps:%=-Wl,--wrap=%)
+$(BUILD)/tests/unit-tests: TESTLIBS += $(CLILIBS) $(wraps:%=-Wl,--wrap=%)
 $(BUILD)/tests/unit-tests: $(unit-src:%.c=$(BUILD)/%.o) $(OPTOBJ) $(BUILD)/libminivmm.a
 $(BUILD)/tests/kvm-tests: $(kvm-src:%.c=$(BUILD)/%.o) $(BUILD)/libminivmm.a
 $(BUILD)/tests/unit-tests $(BUILD)/tests/kvm-tests:
