@@ -69,9 +69,9 @@ static uint64_t now_ms(void)
 
 /* ---- connections --------------------------------------------------------------------------- */
 
+/* Give up the reference: the bufferevent is gone now, or is libevent's to end. */
 static void forget(struct connection *connection)
 {
-    bufferevent_disable(connection->bev, EV_READ | EV_WRITE);
     bufferevent_decref(connection->bev);
     *connection = (struct connection){0};
 }
