@@ -120,9 +120,10 @@ fuzz-short fuzz:
 	$(Q)MAKE="$(MAKE)" tests/fuzz/run $(BUILD)/fuzz $(fuzz-time) $(RESULTS)/fuzz.tap $(fuzz-names)
 
 fuzz-programs: $(fuzz-bin)
+$(BUILD)/tests/fuzz/api: $(filter $(BUILD)/vmm/api_%,$(CLIOBJ))
 $(fuzz-bin): %: %.o $(BUILD)/libminivmm.a
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(CLILIBS) $(LIBS)
 
 check-layers:
 	$(Q)scripts/layers
