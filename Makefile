@@ -120,7 +120,7 @@ fuzz-short fuzz:
 	$(Q)MAKE="$(MAKE)" tests/fuzz/run $(BUILD)/fuzz $(fuzz-time) $(RESULTS)/fuzz.tap $(fuzz-names)
 
 fuzz-programs: $(fuzz-bin)
-$(BUILD)/tests/fuzz/api: $(filter $(BUILD)/vmm/api_%,$(CLIOBJ))
+$(BUILD)/tests/fuzz/api: $(patsubst %,$(BUILD)/vmm/api_%.o,request describe metrics)
 $(fuzz-bin): %: %.o $(BUILD)/libminivmm.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(CLILIBS) $(LIBS)
