@@ -467,7 +467,8 @@ int api_create(const char *path, struct api **out, struct minivmm_error *err)
                                            .metrics = minivmm_metrics,
                                            .balloon_set = minivmm_balloon_set,
                                            .balloon_get = minivmm_balloon_get,
-                                           .balloon_interval = minivmm_balloon_interval};
+                                           .balloon_interval = minivmm_balloon_interval,
+                                           .power_button = minivmm_power_button};
     struct api *api = calloc(1, sizeof(*api));
     if (!api)
         return error_set(err, -ENOMEM, "%s: out of memory", path);

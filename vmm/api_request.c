@@ -246,6 +246,15 @@ static void patch_vm(struct api_target *target, const struct api_request *reques
     }
 }
 
+static void press_power_button(struct api_target *target, struct api_reply *reply)
+{
+    int rc = target->calls->power_button(target->vm);
+    if (rc == -ENODEV)
+        api_fault(reply, STATUS_BAD_REQUEST, "this VM has no power button: that takes ACPI");
+    else if (!failed(reply, rc, NULL))
+        done(reply);
+}
+
 static void put_actions(struct api_target *target, const struct api_request *request,
                         struct api_reply *reply)
 {
@@ -261,10 +270,7 @@ static void put_actions(struct api_target *target, const struct api_request *req
         api_fault(reply, STATUS_BAD_REQUEST, "the VM was started before");
         break;
     case CTRL_ALT_DEL:
-        if (!target->calls->power_button)
-            api_fault(reply, STATUS_BAD_REQUEST, "this VM has no power button");
-        else if (!failed(reply, target->calls->power_button(target->vm), "no power button"))
-            done(reply);
+        press_power_button(target, reply);
         break;
     case FLUSH_METRICS: /* GET /metrics is never behind */
         done(reply);

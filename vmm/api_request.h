@@ -20,7 +20,7 @@ struct api_calls {
     int (*balloon_set)(struct minivmm *vm, uint64_t bytes, struct minivmm_error *err);
     int (*balloon_get)(struct minivmm *vm, struct minivmm_balloon *balloon);
     int (*balloon_interval)(struct minivmm *vm, unsigned seconds);
-    int (*power_button)(struct minivmm *vm); /* NULL: there is none */
+    int (*power_button)(struct minivmm *vm);
 };
 
 struct api_target {

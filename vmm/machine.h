@@ -36,6 +36,7 @@ struct minivmm {
     struct ioapic ioapic;
     struct serial serial;
     int serial_irq;
+    int power_irq; /* the power button's; -1: there is none */
     struct platform_regs regs;
     struct slots slots;
     struct machine_balloon balloon;

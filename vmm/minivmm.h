@@ -265,6 +265,13 @@ enum minivmm_state {
 };
 enum minivmm_state minivmm_state(struct minivmm *vm);
 
+/*
+ * From any thread: press the guest's power button, which it obeys if it has somebody who listens;
+ * a paused one finds it pressed. -ENODEV without ACPI, -EINVAL before start, -ESHUTDOWN after the
+ * end.
+ */
+int minivmm_power_button(struct minivmm *vm);
+
 /* What a VM has counted so far. Names are constant strings. */
 #define MINIVMM_EXIT_REASONS  16u
 #define MINIVMM_DEVICE_QUEUES 17u

@@ -71,12 +71,20 @@ static int balloon_interval(struct minivmm *vm, unsigned seconds)
     return 0;
 }
 
+static int power_button(struct minivmm *vm)
+{
+    (void)vm;
+    changes++;
+    return 0;
+}
+
 static const struct api_calls calls = {.state = state,
                                        .stop = stop,
                                        .metrics = metrics,
                                        .balloon_set = balloon_set,
                                        .balloon_get = balloon_get,
-                                       .balloon_interval = balloon_interval};
+                                       .balloon_interval = balloon_interval,
+                                       .power_button = power_button};
 
 static void check_answer(const struct api_reply *reply, bool changed)
 {

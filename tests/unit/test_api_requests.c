@@ -14,7 +14,7 @@ SUITE(api_requests);
 /* A VM that only remembers what it was asked. */
 static struct {
     enum minivmm_state state;
-    int stopped, pressed;
+    int stopped, pressed, button;
     bool has_balloon;
     uint64_t balloon;
     unsigned interval;
@@ -81,8 +81,8 @@ static int fake_interval(struct minivmm *vm, unsigned seconds)
 static int fake_power_button(struct minivmm *vm)
 {
     (void)vm;
-    fake.pressed++;
-    return 0;
+    fake.pressed += fake.button == 0;
+    return fake.button;
 }
 
 static const struct api_calls calls = {.state = fake_state,
@@ -256,6 +256,16 @@ Test(api_requests, what_is_wrong_is_said_and_changes_nothing)
     fake.balloon = fake.interval = 77;
     check(rows, COUNT(rows));
     cr_expect(fake.balloon == 77 && fake.interval == 77 && !fake.stopped && !fake.pressed);
+}
+
+Test(api_requests, a_vm_without_a_power_button_says_so)
+{
+    const struct row row = {"PUT", "/actions", "{\"action_type\": \"SendCtrlAltDel\"}", 400,
+                            "this VM has no power button"};
+    begin(true);
+    fake.button = -ENODEV;
+    check(&row, 1);
+    cr_expect_eq(fake.pressed, 0);
 }
 
 Test(api_requests, a_vm_without_a_balloon_says_so)
