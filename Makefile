@@ -15,12 +15,14 @@ CFLAGS  ?= -O2 -g
 override CFLAGS += -std=gnu11 -D_GNU_SOURCE -I. -pthread $(WARN) $(if $(WERROR),-Werror)
 LDFLAGS ?=
 override LDFLAGS += -pthread -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed
-# All go in statically: they are small, and each shared library costs start-up time. The program alone needs jansson.
-LIBS    := -Wl,-Bstatic -lfdt -laio -ljansson -Wl,-Bdynamic
+# All go in statically: they are small, and each shared library costs start-up time.
+LIBS    := -Wl,-Bstatic -lfdt -laio -Wl,-Bdynamic
+# The reports' and the control socket's, for the program alone.
+CLILIBS := -Wl,-Bstatic -levent_extra -levent_core -ljansson -Wl,-Bdynamic
 
 # Everything but the command line is the library.
-CLI     := vmm/main.c vmm/config.c vmm/config_balloon.c vmm/config_devices.c vmm/config_watch.c vmm/suboptions.c vmm/terminal.c \
-           vmm/help_verdicts.c vmm/text.c vmm/doctor.c $(wildcard vmm/kernel_*.c) $(wildcard vmm/report*.c)
+CLI     := vmm/main.c vmm/suboptions.c vmm/terminal.c vmm/help_verdicts.c vmm/text.c vmm/doctor.c \
+           $(wildcard vmm/config*.c vmm/kernel_*.c vmm/report*.c vmm/api*.c vmm/ctl*.c)
 SRC     := $(filter-out $(CLI),$(wildcard vmm/*.c devices/*.c virtio/*.c boot/*.c))
 OBJ     := $(SRC:%.c=$(BUILD)/%.o)
 CLIOBJ  := $(CLI:%.c=$(BUILD)/%.o)
@@ -29,7 +31,7 @@ all: $(BUILD)/minivmm
 
 $(BUILD)/minivmm: $(CLIOBJ) $(BUILD)/libminivmm.a
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) -Wl,--gc-sections -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(LDFLAGS) -Wl,--gc-sections -o $@ $^ $(CLILIBS) $(LIBS)
 
 $(BUILD)/libminivmm.a: $(OBJ)
 	$(call say,AR,$@)
@@ -43,7 +45,7 @@ $(BUILD)/%.o: %.c
 # ---- tests: Criterion programs out of tests/unit and tests/kvm ---------------------------------
 
 RESULTS  := $(BUILD)/results
-TESTLIBS := -lcriterion $(LIBS)
+TESTLIBS := -lcriterion $(LIBS) $(CLILIBS)
 # Options belong to the command line, and are tested too.
 OPTOBJ   := $(filter-out %/main.o %/terminal.o,$(CLIOBJ))
 unit-src := $(wildcard tests/unit/*.c)
@@ -121,9 +123,10 @@ fuzz-short fuzz:
 	$(Q)MAKE="$(MAKE)" tests/fuzz/run $(BUILD)/fuzz $(fuzz-time) $(RESULTS)/fuzz.tap $(fuzz-names)
 
 fuzz-programs: $(fuzz-bin)
+$(BUILD)/tests/fuzz/api: $(patsubst %,$(BUILD)/vmm/api_%.o,request describe metrics)
 $(fuzz-bin): %: %.o $(BUILD)/libminivmm.a
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(CLILIBS) $(LIBS)
 
 check-layers:
 	$(Q)scripts/layers
@@ -162,16 +165,20 @@ help:
 # A missing library is named, with the cure, before the compiler drowns it.
 $(BUILD)/boot/devtree.o: | $(BUILD)/have-fdt
 $(BUILD)/devices/disk_direct.o: | $(BUILD)/have-aio
-$(BUILD)/vmm/report_json.o $(BUILD)/vmm/report_timeline.o: | $(BUILD)/have-jansson
+$(BUILD)/vmm/api.o: | $(BUILD)/have-event_extra
+$(filter $(BUILD)/vmm/api_% $(BUILD)/vmm/ctl% $(BUILD)/vmm/report_%,$(CLIOBJ)): | $(BUILD)/have-jansson
 have-fdt := fdt_check_header("")
 have-aio := io_queue_release(0)
-have-jansson := json_dumps(0, 0) != 0
+have-event_extra := !event_get_version() || !evhttp_new(0)
+have-jansson := !json_null()
+header-event_extra := event2/http.h -include event2/event.h
 header-jansson := jansson.h
+package-event_extra := libevent
 $(BUILD)/have-%:
 	$(Q)mkdir -p $(@D)
 	$(Q)echo 'int main(void) { return $(have-$*); }' | \
-		$(CC) $(CFLAGS) -include $(or $(header-$*),lib$*.h) -x c - -o $@ $(LDFLAGS) -Wl,-Bstatic -l$* -Wl,-Bdynamic 2>/dev/null || \
-		{ echo 'lib$*: not found; scripts/deps installs it (Debian: lib$*-dev)' >&2; exit 1; }
+		$(CC) $(CFLAGS) -include $(or $(header-$*),lib$*.h) -x c - -o $@ $(LDFLAGS) -Wl,-Bstatic -l$* $(if $(package-$*),-levent_core) -Wl,-Bdynamic 2>/dev/null || \
+		{ echo 'lib$*: not found; scripts/deps installs it (Debian: $(or $(package-$*),lib$*)-dev)' >&2; exit 1; }
 
 -include $(OBJ:.o=.d) $(CLIOBJ:.o=.d) $(TESTOBJ:.o=.d) $(fuzz-bin:%=%.d)
 

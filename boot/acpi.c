@@ -34,6 +34,8 @@ enum {
 #define BOOT_ARCH_NO_VGA      (1u << 2)
 #define BOOT_ARCH_NO_CMOS_RTC (1u << 5)
 
+#define NOTIFY_BUTTON_PRESSED 0x80 /* table 5.162 */
+
 #define HEADER_LENGTH     4u /* offset of a table's length */
 #define HEADER_CHECKSUM   9u
 #define RSDP_CHECKSUM     8u
@@ -142,6 +144,23 @@ static void pci_root(struct aml *aml, const struct platform_fact *fact)
     close_device(aml, marks);
 }
 
+/*
+ * A machine without fixed hardware has its power button as a device (4.8.2.2.1.2), whose presses
+ * come through the generic event device (5.6.9): an interrupt that runs _EVT.
+ */
+static void power_button(struct aml *aml, const struct platform_fact *fact)
+{
+    size_t marks[2];
+    open_device(aml, "PWRB", "PNP0C0C", 0, marks);
+    close_device(aml, marks);
+    open_device(aml, "GED0", "ACPI0013", 0, marks);
+    struct aml_resources crs = aml_resources(aml);
+    aml_interrupt(aml, fact->irq);
+    aml_close_resources(aml, crs);
+    aml_method_notify(aml, "_EVT", 1, "PWRB", NOTIFY_BUTTON_PRESSED);
+    close_device(aml, marks);
+}
+
 static uint64_t write_dsdt(struct aml *aml, const struct boot_config *config,
                            struct boot_result *result)
 {
@@ -167,6 +186,8 @@ static uint64_t write_dsdt(struct aml *aml, const struct boot_config *config,
             /* 7.4.2: what to write into sleep control for S5 */
             const uint8_t s5[] = {POWER_SLEEP_TYPE_S5, 0, 0, 0};
             aml_name_package(aml, "\\_S5_", s5, sizeof(s5));
+            if (fact->irq)
+                power_button(aml, fact);
             break;
         }
         }

@@ -13,7 +13,9 @@ enum {
     AML_SCOPE = 0x10,
     AML_BUFFER = 0x11,
     AML_PACKAGE = 0x12,
+    AML_METHOD = 0x14,
     AML_EXT = 0x5b,
+    AML_NOTIFY = 0x86,
     AML_EXT_DEVICE = 0x82,
 
     RESOURCE_IO = 0x47,
@@ -27,6 +29,7 @@ enum {
 #define LENGTH_SIZE      2u /* PkgLength in its two-byte form: up to 4095 */
 #define BUFFER_SIZE_SIZE 3u /* a word with its prefix */
 
+#define METHOD_SERIALIZED  (1u << 3) /* 20.2.5.2; the arguments' number below */
 #define IO_DECODE16        0x01
 #define MEMORY_WRITABLE    0x01
 #define INTERRUPT_CONSUMER 0x01
@@ -132,6 +135,19 @@ void aml_name_package(struct aml *aml, const char *name, const uint8_t *values, 
     aml_number(aml, count, 1);
     for (uint8_t i = 0; i < count; i++)
         put_integer(aml, values[i]);
+    aml_close(aml, mark);
+}
+
+void aml_method_notify(struct aml *aml, const char *name, unsigned arguments, const char *device,
+                       uint8_t value)
+{
+    aml_number(aml, AML_METHOD, 1);
+    size_t mark = open_length(aml);
+    put_name(aml, name);
+    aml_number(aml, arguments | METHOD_SERIALIZED, 1);
+    aml_number(aml, AML_NOTIFY, 1);
+    put_name(aml, device);
+    put_integer(aml, value);
     aml_close(aml, mark);
 }
 

@@ -32,6 +32,10 @@ void aml_name_string(struct aml *aml, const char *name, const char *value);
 void aml_name_integer(struct aml *aml, const char *name, uint32_t value);
 void aml_name_package(struct aml *aml, const char *name, const uint8_t *values, uint8_t count);
 
+/* Method (name, arguments) { Notify (device, value) }; one after the other when called at once. */
+void aml_method_notify(struct aml *aml, const char *name, unsigned arguments, const char *device,
+                       uint8_t value);
+
 /* Name (_CRS, ResourceTemplate () {...}): resources follow until aml_close_resources. */
 struct aml_resources {
     size_t buffer, start;

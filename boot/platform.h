@@ -9,7 +9,8 @@
 
 enum platform_kind {
     PLATFORM_COM1,    /* 16550A at I/O port `base` */
-    PLATFORM_POWER,   /* sleep control, sleep status and reset registers in memory */
+    PLATFORM_POWER,   /* sleep control, sleep status and reset registers in memory; the interrupt is
+                         that of the power button */
     PLATFORM_PVPANIC, /* panic register at I/O port `base` */
     PLATFORM_VIRTIO,  /* a virtio-mmio slot that holds a device */
     PLATFORM_PCI,     /* a PCI bus with its devices' registers in memory from `base` on */

@@ -12,6 +12,7 @@
 #include "devices/pcap.h"
 #include "virtio/local.h"
 #include "virtio/span.h"
+#include "vmm/counter.h"
 
 #ifndef VIRTIO_NET_F_GUEST_USO4 /* Linux 6.2 has these; older headers do not name them */
 #define VIRTIO_NET_F_GUEST_USO4 54
@@ -163,7 +164,7 @@ static int send_packet(struct pair *pair, const struct virtq_span *rd)
     if (rc == 1)
         wait_for_room(pair);
     if (rc < 0)
-        net->drops.sent++;
+        counter_add(&net->drops.sent, 1);
     else if (net->pcap)
         pcap_add(net->pcap, rd->iov, rd->count, NET_HEADER_SIZE, rd->length);
     return 0;
@@ -496,5 +497,7 @@ struct virtio_dev *net_device(struct net *net)
 
 struct net_drops net_drops(const struct net *net)
 {
-    return net->drops;
+    return (struct net_drops){.sent = counter_get(&net->drops.sent),
+                              .received = counter_get(&net->drops.received),
+                              .filtered = counter_get(&net->drops.filtered)};
 }

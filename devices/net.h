@@ -42,7 +42,7 @@ struct virtio_dev *net_device(struct net *net);
 /* From any thread: have the guest tell its network where it is (5.1.6.5.4). */
 void net_announce(struct net *net);
 
-/* Packets that were lost, for statistics. */
+/* Packets that were lost, for statistics. From any thread. */
 struct net_drops {
     uint64_t sent;     /* the backend would not have them, or they were malformed */
     uint64_t received; /* too large for the driver's buffers */

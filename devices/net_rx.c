@@ -8,6 +8,7 @@
 
 #include "devices/pcap.h"
 #include "virtio/local.h"
+#include "vmm/counter.h"
 
 #define BUDGET 256u /* packets */
 
@@ -165,7 +166,7 @@ static bool continue_overrun(struct net_rx *rx, int *rc)
         if (*rc == 0 && rx->pieces + CHAIN_PIECES <= NET_RX_PIECES_MAX)
             return false;
         if (*rc != 1) { /* broken, or the driver's buffers can never hold it */
-            rx->drops->received++;
+            counter_add(&rx->drops->received, 1);
             rx->packet = 0;
             return true;
         }
@@ -197,7 +198,7 @@ static void accept(struct net_rx *rx, uint32_t size)
     else if (rx->mergeable && rx->want > WANT_MIN)
         rx->want -= (rx->want - (size > WANT_MIN ? size : WANT_MIN)) / WANT_DECAY;
     if (!passes(rx, size)) {
-        rx->drops->filtered++;
+        counter_add(&rx->drops->filtered, 1);
         return;
     }
     if (rx->pcap)
@@ -208,7 +209,7 @@ static void accept(struct net_rx *rx, uint32_t size)
         rx->packet = size;
         rx->overrun = (uint32_t)rx->window;
     } else {
-        rx->drops->received++;
+        counter_add(&rx->drops->received, 1);
     }
 }
 
@@ -232,7 +233,7 @@ int net_rx_drain(struct net_rx *rx)
         if (size == -EAGAIN || size == -EBADFD)
             return (int)size;
         if (size < (ssize_t)NET_HEADER_SIZE || (cuts && (uint64_t)size >= rx->window))
-            rx->drops->received++;
+            counter_add(&rx->drops->received, 1);
         else
             accept(rx, (uint32_t)size);
     }

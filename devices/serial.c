@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 
 #include "vmm/clock.h"
+#include "vmm/counter.h"
 
 /* Modem lines of a cable that is plugged in: carrier, data set ready, clear to send. */
 #define MODEM_PRESENT (UART_MSR_DCD | UART_MSR_DSR | UART_MSR_CTS)
@@ -85,7 +86,7 @@ static void transmit(struct serial *serial, uint8_t byte)
     if (serial->mcr & UART_MCR_LOOP) {
         rx_push(serial, byte);
     } else if (host_stream_write(&serial->stream, &byte, 1) == 0) {
-        serial->lost++;
+        counter_add(&serial->lost, 1);
     } else {
         serial->tx_full = transmitter_full(serial);
         if (serial->events->printed)

@@ -29,7 +29,7 @@ struct serial {
     bool thr_event;            /* transmitter empty, not yet reported through IIR */
     bool irq_high;
     int irq_fd;    /* eventfd of the line; not owned */
-    uint64_t lost; /* bytes the guest wrote while the transmitter was busy */
+    uint64_t lost; /* counter.h: bytes the guest wrote while the transmitter was busy */
     struct host_stream stream;
     bool escape_on;
     struct escape escape;

@@ -161,6 +161,9 @@ static int start_pair(struct vhost_net *vhost, unsigned pair)
         rc = tell(vhost, pair, VHOST_NET_SET_BACKEND, &backend);
     }
     vhost->on[pair] = true; /* or half on: stop undoes what there is */
+    /* A driver that kicked before, or was told not to, does not kick again. */
+    for (unsigned index = 0; rc == 0 && index < 2; index++)
+        eventfd_write(vhost->dev->queues[2 * pair + index].kick, 1);
     return rc;
 }
 

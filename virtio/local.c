@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <sys/eventfd.h>
 
+#include "vmm/counter.h"
+
 /*
  * Edge-triggered and never read: each kick is an event of its own, which saves the read. That is
  * also why a handler that leaves something undone has to see to it that it runs again.
@@ -156,7 +158,7 @@ void local_publish(struct virtio_queue *queue)
     struct virtio_dev *dev = queue->dev;
 
     virtq_publish(&queue->ring);
-    queue->chains++;
+    counter_add(&queue->chains, 1);
     event_loop_defer(dev->loop, &queue->signal);
     if (dev->stopping)
         end_if_quiet(dev);

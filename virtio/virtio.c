@@ -11,6 +11,7 @@
 
 #include "virtio/local.h"
 #include "vmm/checked.h"
+#include "vmm/counter.h"
 
 #define BIT(n) (1ull << (n))
 
@@ -78,7 +79,7 @@ static void interrupt(struct virtio_dev *dev, const struct virtio_queue *queue, 
 
 void virtio_interrupt(struct virtio_queue *queue)
 {
-    queue->interrupts++;
+    counter_add(&queue->interrupts, 1);
     interrupt(queue->dev, queue, VIRTIO_MMIO_INT_VRING);
 }
 
@@ -86,7 +87,7 @@ void virtio_break(struct virtio_dev *dev)
 {
     if (__atomic_exchange_n(&dev->broken, true, __ATOMIC_RELEASE))
         return;
-    dev->breaks++;
+    counter_add(&dev->breaks, 1);
     interrupt(dev, NULL, VIRTIO_MMIO_INT_CONFIG);
 }
 
@@ -101,7 +102,7 @@ void virtio_config_end(struct virtio_dev *dev)
 {
     dev->config_generation++; /* 4.2.2.1: a driver that reads in pieces starts again */
     pthread_mutex_unlock(&dev->config_lock);
-    if (is_running(dev))
+    if (is_running(dev) || __atomic_load_n(&dev->paused, __ATOMIC_ACQUIRE))
         interrupt(dev, NULL, VIRTIO_MMIO_INT_CONFIG);
 }
 
@@ -175,6 +176,26 @@ void virtio_shutdown(struct virtio_dev *dev)
 {
     virtio_lock(dev);
     stop(dev);
+    virtio_unlock(dev);
+}
+
+void virtio_pause(struct virtio_dev *dev)
+{
+    virtio_lock(dev);
+    if (is_running(dev)) {
+        __atomic_store_n(&dev->paused, true, __ATOMIC_RELEASE);
+        stop(dev);
+    }
+    virtio_unlock(dev);
+}
+
+void virtio_resume(struct virtio_dev *dev)
+{
+    virtio_lock(dev);
+    if (__atomic_load_n(&dev->paused, __ATOMIC_ACQUIRE)) {
+        start(dev);
+        __atomic_store_n(&dev->paused, false, __ATOMIC_RELEASE);
+    }
     virtio_unlock(dev);
 }
 

@@ -94,6 +94,7 @@ struct virtio_dev {
     uint8_t status;            /* without NEEDS_RESET */
     bool running;              /* atomic: the datapath is started */
     bool broken;               /* atomic: NEEDS_RESET */
+    bool paused;               /* atomic: it would run, but for virtio_pause */
     uint32_t interrupt_status; /* atomic: VIRTIO_MMIO_INT_* */
     bool acknowledged;         /* atomic: see virtio_acknowledged */
 
@@ -111,7 +112,7 @@ struct virtio_dev {
      */
     void (*interrupt)(struct virtio_dev *dev, const struct virtio_queue *queue);
     void *transport;
-    unsigned breaks;             /* how often a driver broke a queue, for statistics */
+    uint64_t breaks;             /* how often a driver broke a queue, for statistics */
     unsigned local_first;        /* the local datapath serves the queues from this one on */
     struct event_call *stopping; /* the local datapath's: who waits for its end */
 
@@ -136,6 +137,13 @@ void virtio_finish(struct virtio_dev *dev);
 
 /* From the owner's thread, the vCPUs gone, the loop still running: stop the datapath for good. */
 void virtio_shutdown(struct virtio_dev *dev);
+
+/*
+ * The vCPUs stand still, the loop still runs: stop the datapath if it runs, and start it where it
+ * was. Its driver notices nothing.
+ */
+void virtio_pause(struct virtio_dev *dev);
+void virtio_resume(struct virtio_dev *dev);
 
 /* Has the driver accepted feature `bit`? Constant while the datapath runs. */
 static inline bool virtio_has(const struct virtio_dev *dev, unsigned bit)

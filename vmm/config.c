@@ -155,6 +155,7 @@ static const struct option table[] = {
     {"silence", "SECONDS", "end when nothing was printed for so long", .store = store_silence},
     {"symbols", "FILE", "System.map or vmlinux: names for addresses, if it hangs",
      .place = AT(vm.symbols)},
+    {"api-sock", "PATH", "a control socket there, see minivmm ctl --help", .place = AT(api_sock)},
     {"debug-exit", NULL, "a 32-bit register at port 0xf4 ends the guest",
      .place = AT(vm.debug_exit)},
     {"explain", NULL, "print what the guest would find, and boot nothing", .place = AT(explain)},
@@ -238,6 +239,7 @@ void options_print_help(FILE *out)
 {
     fputs("usage: minivmm --kernel FILE [option]...\n"
           "       minivmm doctor KERNEL [--config FILE]\n"
+          "       minivmm ctl SOCKET COMMAND; see minivmm ctl --help\n"
           "Boot a Linux kernel in a virtual machine on this terminal. Ctrl-A x leaves it.\n\n",
           out);
     for (size_t i = 0; i < TABLE_SIZE; i++) {

@@ -16,6 +16,7 @@ struct options {
     const char *fail_on[OPTIONS_RULES_MAX];
     char *texts[2 * MINIVMM_DEVICES_MAX]; /* what the devices' strings point into */
     unsigned text_count;
+    const char *api_sock; /* path of the control socket; NULL: none */
     bool quiet; /* no verdict in words */
     bool explain;
     bool stats;

@@ -250,3 +250,12 @@ void event_timer_set(struct event_timer *timer, uint64_t ns)
                                            .tv_nsec = (long)(ns % NS_PER_SECOND)}};
     timerfd_settime(timer->source.fd, 0, &when, NULL);
 }
+
+uint64_t event_timer_hold(struct event_timer *timer)
+{
+    const struct itimerspec never = {0};
+    struct itimerspec left = {0};
+
+    timerfd_settime(timer->source.fd, 0, &never, &left);
+    return (uint64_t)left.it_value.tv_sec * NS_PER_SECOND + (uint64_t)left.it_value.tv_nsec;
+}

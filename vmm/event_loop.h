@@ -135,4 +135,10 @@ void event_timer_finish(struct event_timer *timer);
 /* From any thread: expire once, `ns` nanoseconds from now; 0 disarms. */
 void event_timer_set(struct event_timer *timer, uint64_t ns);
 
+/*
+ * From any thread: disarm, and return how many ns were left; 0 when it was not armed, or is due
+ * and has not been seen to yet: then it does not expire either.
+ */
+uint64_t event_timer_hold(struct event_timer *timer);
+
 #endif

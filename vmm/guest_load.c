@@ -188,8 +188,11 @@ static unsigned collect_facts(const struct minivmm_config *config, struct platfo
                                         .base = LAYOUT_PORT_COM1,
                                         .len = LAYOUT_PORTS_COM1,
                                         .irq = LAYOUT_IRQ_COM1};
-    facts[n++] = (struct platform_fact){
-        .kind = PLATFORM_POWER, .base = LAYOUT_POWER, .len = LAYOUT_POWER_SIZE};
+    const bool acpi = config->platform == MINIVMM_PLATFORM_ACPI;
+    facts[n++] = (struct platform_fact){.kind = PLATFORM_POWER,
+                                        .base = LAYOUT_POWER,
+                                        .len = LAYOUT_POWER_SIZE,
+                                        .irq = acpi ? LAYOUT_IRQ_POWER : 0};
     facts[n++] =
         (struct platform_fact){.kind = PLATFORM_PVPANIC, .base = LAYOUT_PORT_PANIC, .len = 1};
     if (config->transport == MINIVMM_TRANSPORT_PCI) {

@@ -28,9 +28,9 @@
  *
  *  I/O ports                                interrupt lines (GSI = IOAPIC pin)
  *   0x061         NMI status                  4        COM1
- *   0x064         keyboard controller         8..23    virtio-mmio slots 0..15
- *   0x080         POST codes                 all of them edge-triggered, active high
- *   0x0f4         debug exit (on request)
+ *   0x064         keyboard controller         5        power button
+ *   0x080         POST codes                  8..23    virtio-mmio slots 0..15
+ *   0x0f4         debug exit (on request)    all of them edge-triggered, active high
  *   0x3f8         COM1
  *   0x505         panic register
  *   0xcf8..0xcff  PCI configuration, with --transport pci
@@ -98,6 +98,7 @@
 /* Interrupt lines. */
 #define LAYOUT_IRQ_LINES  24u
 #define LAYOUT_IRQ_COM1   4u
+#define LAYOUT_IRQ_POWER  5u /* the power button, with ACPI */
 #define LAYOUT_IRQ_VIRTIO 8u /* of slot 0; one line a slot */
 
 /*

@@ -43,6 +43,16 @@ static int create_serial(struct minivmm *vm, struct minivmm_error *err)
     return rc;
 }
 
+static int create_power_button(struct minivmm *vm, struct minivmm_error *err)
+{
+    if (vm->config.platform != MINIVMM_PLATFORM_ACPI)
+        return 0; /* nothing else could tell the guest of it */
+    vm->power_irq = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (vm->power_irq < 0)
+        return error_set(err, -errno, "power button: eventfd: %s", strerror(errno));
+    return kvm_add_irqfd(&vm->kvm, vm->power_irq, LAYOUT_IRQ_POWER, err);
+}
+
 static void place_devices(struct minivmm *vm)
 {
     vm->regs = (struct platform_regs){.event = machine_platform_event, .arg = vm};
@@ -108,7 +118,8 @@ static struct minivmm *allocate(const struct minivmm_config *config)
     vm->kvm.fd = vm->kvm.vm_fd = -1;
     vm->loop.epoll_fd = vm->loop.wake.fd = -1;
     vm->deadline.source.fd = vm->panic_grace.source.fd = vm->autopsy.timer.source.fd = -1;
-    vm->serial_irq = vm->end_fd = -1;
+    vm->serial_irq = vm->power_irq = vm->end_fd = -1;
+    pthread_mutex_init(&vm->pause_lock, NULL);
     pthread_mutex_init(&vm->event_lock, NULL);
     pthread_mutex_init(&vm->lock, NULL);
     pthread_cond_init(&vm->changed, NULL);
@@ -149,6 +160,8 @@ static int build(struct minivmm *vm, const struct minivmm_config *config, struct
         vm->has_ioapic = true;
         rc = create_serial(vm, err);
     }
+    if (rc == 0)
+        rc = create_power_button(vm, err);
     if (rc == 0) {
         place_devices(vm);
         rc = slots_create(&vm->slots, config, &vm->guest.mem, &vm->loop, &vm->kvm, &vm->mmio,
@@ -208,6 +221,17 @@ void minivmm_stop(struct minivmm *vm, int signal)
                     strsignal(signal));
 }
 
+int minivmm_power_button(struct minivmm *vm)
+{
+    if (vm->power_irq < 0)
+        return -ENODEV;
+    enum minivmm_state state = minivmm_state(vm);
+    if (state != MINIVMM_STATE_RUNNING && state != MINIVMM_STATE_PAUSED)
+        return state == MINIVMM_STATE_ENDED ? -ESHUTDOWN : -EINVAL;
+    eventfd_write(vm->power_irq, 1);
+    return 0;
+}
+
 int minivmm_end_fd(const struct minivmm *vm)
 {
     return vm->end_fd;
@@ -256,6 +280,7 @@ void minivmm_destroy(struct minivmm *vm)
         vcpu_finish(&vm->vcpus[i]);
     kvm_close(&vm->kvm);
     close_fd(vm->serial_irq);
+    close_fd(vm->power_irq);
     close_fd(vm->end_fd);
     guest_load_finish(&vm->guest); /* after the VM: nothing can touch guest memory any more */
     free(vm->vcpus);
@@ -263,5 +288,6 @@ void minivmm_destroy(struct minivmm *vm)
     pthread_cond_destroy(&vm->changed);
     pthread_mutex_destroy(&vm->lock);
     pthread_mutex_destroy(&vm->event_lock);
+    pthread_mutex_destroy(&vm->pause_lock);
     free(vm);
 }

@@ -1,7 +1,7 @@
 /*
  * A VM, for the files that make it up: machine.c builds it and takes it apart, machine_events.c
- * hears what happens to it and judges its end, machine_threads.c runs it, machine_print.c tells
- * about it. Nobody else includes this.
+ * hears what happens to it and judges its end, machine_threads.c runs it, machine_pause.c halts it,
+ * machine_metrics.c counts, machine_print.c tells about it. Nobody else includes this.
  */
 #ifndef VMM_MACHINE_H
 #define VMM_MACHINE_H
@@ -15,6 +15,7 @@
 #include "vmm/autopsy.h"
 #include "vmm/event_loop.h"
 #include "vmm/guest_load.h"
+#include "vmm/kvm_clock.h"
 #include "vmm/machine_balloon.h"
 #include "vmm/slots.h"
 #include "vmm/vcpu.h"
@@ -39,6 +40,7 @@ struct minivmm {
     struct ioapic ioapic;
     struct serial serial;
     int serial_irq;
+    int power_irq; /* the power button's; -1: there is none */
     struct platform_regs regs;
     struct pci_host pci_host; /* with MINIVMM_TRANSPORT_PCI */
     struct slots slots;
@@ -53,11 +55,17 @@ struct minivmm {
 
     bool printed; /* the guest has; atomic */
 
+    pthread_mutex_t pause_lock; /* one pause, resume or end of the threads at a time; taken first */
+    bool paused; /* all stands still; written with pause_lock and lock held, read with either */
+    uint64_t deadline_left, grace_left; /* ns of the timers, while paused */
+    struct kvm_clock clock;             /* while paused */
+
     pthread_mutex_t event_lock; /* one event at a time; taken last */
     pthread_mutex_t lock;       /* guards everything below */
     pthread_cond_t changed;
     enum gate gate;
     unsigned vcpu_threads; /* how many run, or have ended and wait to be joined */
+    unsigned parked;       /* how many of them wait at the gate */
     bool panicked;         /* the guest said so; its end is a panic whatever it looks like */
     bool grace_runs;       /* the timer that ends a panicked guest, or a doomed one */
     char doom[200];        /* the guest printed what it must not; empty: it did not */

@@ -17,8 +17,12 @@ static void *vcpu_main(void *arg)
 
     while (alive) {
         pthread_mutex_lock(&vm->lock);
+        vm->parked++; /* a pause waits for all of them */
+        if (vm->parked == vm->vcpu_threads)
+            pthread_cond_broadcast(&vm->changed);
         while (vm->gate == GATE_PARKED)
             pthread_cond_wait(&vm->changed, &vm->lock);
+        vm->parked--;
         bool closed = vm->gate == GATE_CLOSED;
         /* The first vCPU alone has something to execute yet. */
         if (!closed && vcpu->index == 0 && vm->times.run == 0)
@@ -84,6 +88,7 @@ static void take_devices(struct event_call *call)
  * is under way ends there. */
 void machine_join_threads(struct minivmm *vm)
 {
+    pthread_mutex_lock(&vm->pause_lock); /* a pause that is under way needs the loop */
     for (unsigned i = 0; i < vm->vcpu_threads; i++)
         pthread_join(vm->vcpus[i].thread, NULL);
     vm->vcpu_threads = 0;
@@ -96,4 +101,5 @@ void machine_join_threads(struct minivmm *vm)
         pthread_join(vm->loop_thread, NULL);
         vm->loop.has_thread = false;
     }
+    pthread_mutex_unlock(&vm->pause_lock);
 }

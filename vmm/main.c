@@ -7,7 +7,9 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "vmm/api.h"
 #include "vmm/config.h"
+#include "vmm/ctl.h"
 #include "vmm/doctor.h"
 #include "vmm/report.h"
 #include "vmm/terminal.h"
@@ -109,15 +111,20 @@ static void handle_signal(struct minivmm *vm, int signal)
     }
 }
 
+static void take_signal(struct minivmm *vm, int signals)
+{
+    struct signalfd_siginfo info;
+    if (read(signals, &info, sizeof(info)) == sizeof(info))
+        handle_signal(vm, (int)info.ssi_signo);
+}
+
 static void supervise(struct minivmm *vm, int signals)
 {
     struct pollfd fds[] = {{.fd = minivmm_end_fd(vm), .events = POLLIN},
                            {.fd = signals, .events = POLLIN}};
     while (!(fds[0].revents & POLLIN)) {
-        struct signalfd_siginfo info;
-        if (poll(fds, 2, -1) > 0 && (fds[1].revents & POLLIN) &&
-            read(signals, &info, sizeof(info)) == sizeof(info))
-            handle_signal(vm, (int)info.ssi_signo);
+        if (poll(fds, 2, -1) > 0 && (fds[1].revents & POLLIN))
+            take_signal(vm, signals);
     }
 }
 
@@ -170,10 +177,26 @@ static int refuse(struct report *report, const char *text)
     return finish_reports(report, NULL, &verdict);
 }
 
-static int run(const struct options *options, struct report *report)
+/* Who wants to hear of events. */
+struct listeners {
+    struct report *report;
+    struct api *api; /* NULL: there is no socket */
+};
+
+static void tell_listeners(void *arg, const struct minivmm_event *event)
+{
+    struct listeners *listeners = arg;
+
+    report_event(listeners->report, event);
+    if (listeners->api)
+        api_event(listeners->api, event);
+}
+
+static int run(struct options *options, struct report *report)
 {
     struct minivmm_verdict verdict;
     struct minivmm_error err;
+    struct listeners listeners = {.report = report};
     struct minivmm *vm;
 
     int signals = open_signals();
@@ -181,11 +204,20 @@ static int run(const struct options *options, struct report *report)
         error_set(&err, -errno, "signalfd: %s", strerror(errno));
         return refuse(report, err.text);
     }
-    if (minivmm_create(&options->vm, &vm, &err) < 0)
+    if (options->api_sock && api_create(options->api_sock, &listeners.api, &err) < 0)
         return refuse(report, err.text);
+    options->vm.event = tell_listeners;
+    options->vm.event_arg = &listeners;
+    if (minivmm_create(&options->vm, &vm, &err) < 0) {
+        api_destroy(listeners.api);
+        return refuse(report, err.text);
+    }
     terminal_enter(STDIN_FILENO);
     minivmm_start(vm);
-    supervise(vm, signals);
+    if (listeners.api)
+        api_run(listeners.api, vm, &options->vm, signals, take_signal);
+    else
+        supervise(vm, signals);
     end_at_once_by_signals(options->quiet);
     minivmm_wait(vm, &verdict);
     terminal_leave();
@@ -199,6 +231,7 @@ static int run(const struct options *options, struct report *report)
         fprintf(stderr, "minivmm: %s (exit code %d)\n", verdict.text, verdict.exit_code);
     int code = finish_reports(report, vm, &verdict);
     minivmm_destroy(vm);
+    api_destroy(listeners.api);
     return code;
 }
 
@@ -221,8 +254,8 @@ static int run_reported(struct options *options, int argc, char **argv,
     if (report_open(&report, options, argc, argv, begin, &err) < 0)
         code = fail(err.text);
     else if (no_stdout || no_stderr)
-        code = refuse(&report, no_stdout ? "standard output is closed"
-                                         : "standard error is closed");
+        code =
+            refuse(&report, no_stdout ? "standard output is closed" : "standard error is closed");
     else
         code = run(options, &report);
     report_close(&report);
@@ -268,6 +301,8 @@ int main(int argc, char **argv)
     struct minivmm_error err;
 
     report_note_begin(&begin);
+    if (argc > 1 && strcmp(argv[1], "ctl") == 0)
+        return ctl_main(argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "doctor") == 0)
         return consult(argc - 2, argv + 2);
     int code = options_parse(argc, argv, &options, &err) < 0 ? fail(err.text)

@@ -3,8 +3,9 @@
  *
  * A VM goes through create -> start -> (stop) -> wait -> destroy. Create reads every file and takes
  * every host resource; start only lets the vCPUs go and returns at once. One thread, the owner,
- * makes these calls; minivmm_stop alone, and minivmm_balloon_*, may come from any thread, until
- * minivmm_destroy is called, but not from a signal handler. Several VMs may live in one process.
+ * makes these calls; minivmm_stop, minivmm_pause and others that say so may come from any thread,
+ * until minivmm_destroy is called, but not from a signal handler. Several VMs may live in one
+ * process.
  *
  * The library prints nothing, ends nothing, installs no signal handler and leaves the terminal
  * alone. Its own threads block every signal but those of a fault of their own; SIGRTMIN is the one
@@ -253,6 +254,65 @@ int minivmm_start(struct minivmm *vm);
  * its first verdict. `signal` is a signal number that tells who asked, SIGINT for a person.
  */
 void minivmm_stop(struct minivmm *vm, int signal);
+
+/*
+ * From any thread, once minivmm_start has returned: halt the VM and let it go on. When pause
+ * returns, no vCPU runs, every request that a device had taken has completed and nothing touches
+ * guest memory; it waits for I/O that is under way. The guest's clocks stand still (but the time of
+ * day is the guest's to set right), and so do the timeout, the silence and the deadlines of
+ * expectations. A paused VM can be stopped. To pause twice is harmless, and so is to resume what
+ * runs. -EINVAL before start, -ESHUTDOWN when the VM has ended, by then or meanwhile.
+ */
+int minivmm_pause(struct minivmm *vm);
+int minivmm_resume(struct minivmm *vm);
+
+/* From any thread. */
+enum minivmm_state {
+    MINIVMM_STATE_NOT_STARTED,
+    MINIVMM_STATE_RUNNING,
+    MINIVMM_STATE_PAUSED,
+    MINIVMM_STATE_ENDED,
+};
+enum minivmm_state minivmm_state(struct minivmm *vm);
+
+/*
+ * From any thread: press the guest's power button, which it obeys if it has somebody who listens;
+ * a paused one finds it pressed. -ENODEV without ACPI, -EINVAL before start, -ESHUTDOWN after the
+ * end.
+ */
+int minivmm_power_button(struct minivmm *vm);
+
+/* What a VM has counted so far. Names are constant strings. */
+#define MINIVMM_EXIT_REASONS  16u
+#define MINIVMM_DEVICE_QUEUES 17u
+
+struct minivmm_metrics {
+    uint64_t uptime_ns; /* from start to now, or to the end */
+    unsigned exit_count;
+    struct minivmm_exit_metrics {
+        const char *name; /* why vCPUs left the guest */
+        uint64_t count;
+    } exits[MINIVMM_EXIT_REASONS];
+    uint64_t serial_lost; /* bytes written while the transmitter was busy */
+    unsigned device_count;
+    struct minivmm_device_metrics {
+        const char *name;    /* the kind: "blk", "net"... */
+        uint64_t breaks;     /* how often its driver broke a queue */
+        bool has_drops;      /* of a network interface: packets lost */
+        uint64_t drops_sent; /* nobody would have them */
+        uint64_t drops_received;
+        uint64_t drops_filtered; /* not addressed to the guest */
+        bool external;           /* the host's kernel serves its packets, and does not count here */
+        unsigned queue_count;
+        struct minivmm_queue_metrics {
+            uint64_t requests, interrupts;
+        } queues[MINIVMM_DEVICE_QUEUES];
+    } devices[MINIVMM_DEVICES_MAX]; /* in the order of their slots */
+    uint64_t denied; /* frames that were kept in */
+};
+
+/* From any thread, at any time. */
+void minivmm_metrics(struct minivmm *vm, struct minivmm_metrics *metrics);
 
 /* A descriptor that polls readable once the VM has ended. Owned by the VM. */
 int minivmm_end_fd(const struct minivmm *vm);

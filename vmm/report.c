@@ -35,13 +35,11 @@ static bool told_before(const struct report *report, const struct minivmm_event 
            report_find(&facts, event->kind, event->number);
 }
 
-static void note_event(void *arg, const struct minivmm_event *event)
+void report_event(struct report *report, const struct minivmm_event *event)
 {
-    struct report *report = arg;
-
     /* The end always has a place. */
     unsigned max = REPORT_EVENTS_MAX - (event->kind != MINIVMM_EVENT_ENDED);
-    if (report->event_count >= max || told_before(report, event))
+    if (!report->events || report->event_count >= max || told_before(report, event))
         return;
     struct report_event *to = &report->events[report->event_count++];
     *to = (struct report_event){.kind = event->kind,
@@ -189,8 +187,6 @@ int report_open(struct report *report, struct options *options, int argc, char *
     if (!report->events)
         return error_set(err, -ENOMEM, "reports: out of memory");
     collect_facts(report, options, argc, argv, begin);
-    options->vm.event = note_event;
-    options->vm.event_arg = report;
     if (report->tap) {
         report_begin_tap(options->vm.expect_count, stdout);
         rc = flush_stdout(err);

@@ -37,12 +37,15 @@ struct report_begin {
 void report_note_begin(struct report_begin *begin);
 
 /*
- * Open what `options` ask for, and hear the VM's events from now on: its event function is set.
+ * Open what `options` ask for, which is to hear of the VM's events from now on (report_event).
  * `options` and the words of argv stay. Negative errno with a text; report_close is due either
  * way.
  */
 int report_open(struct report *report, struct options *options, int argc, char *const argv[],
                 const struct report_begin *begin, struct minivmm_error *err);
+
+/* Part of the VM's event function: on any thread, one call at a time. */
+void report_event(struct report *report, const struct minivmm_event *event);
 
 /*
  * Write them all: after minivmm_wait, or with `vm` NULL where there never was one. The first

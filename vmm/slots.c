@@ -12,6 +12,7 @@
 #include "devices/passt.h"
 #include "devices/tap.h"
 #include "vmm/clock.h"
+#include "vmm/counter.h"
 
 #define LINES_PER_SECOND 10u
 #define MACHINE_ID       "/etc/machine-id"
@@ -184,7 +185,7 @@ static void make_mac(uint8_t *mac, const char *name, unsigned index)
 static void tell_denied(void *arg, unsigned index, const char *what)
 {
     struct slots *slots = arg;
-    slots->denied++;
+    counter_add(&slots->denied, 1);
     tell(slots, "net %u: denied %s", index, what);
 }
 
@@ -322,6 +323,18 @@ void slots_shutdown(struct slots *slots)
         virtio_shutdown(slots->devs[i]);
 }
 
+void slots_pause(struct slots *slots)
+{
+    for (unsigned i = 0; i < slots->count; i++)
+        virtio_pause(slots->mmio[i].dev);
+}
+
+void slots_resume(struct slots *slots)
+{
+    for (unsigned i = 0; i < slots->count; i++)
+        virtio_resume(slots->mmio[i].dev);
+}
+
 void slots_finish(struct slots *slots)
 {
     for (unsigned i = 0; i < slots->disk_count; i++) {
@@ -353,8 +366,8 @@ void slots_print(const struct slots *slots, FILE *out)
                     (unsigned long long)queue->interrupts);
         }
         if (dev->breaks)
-            fprintf(out, "slot %u, %s: its driver broke a queue %u time%s\n", i, dev->type->name,
-                    dev->breaks, dev->breaks == 1 ? "" : "s");
+            fprintf(out, "slot %u, %s: its driver broke a queue %llu time%s\n", i, dev->type->name,
+                    (unsigned long long)dev->breaks, dev->breaks == 1 ? "" : "s");
     }
     for (unsigned i = 0; i < slots->net_count; i++) {
         struct net_drops drops = net_drops(slots->nets[i]);
@@ -365,4 +378,30 @@ void slots_print(const struct slots *slots, FILE *out)
     }
     if (slots->denied)
         fprintf(out, "denied: %llu frames\n", (unsigned long long)slots->denied);
+}
+
+void slots_metrics(const struct slots *slots, struct minivmm_metrics *metrics)
+{
+    for (unsigned i = 0; i < slots->count && i < MINIVMM_DEVICES_MAX; i++) {
+        const struct virtio_dev *dev = slots->mmio[i].dev;
+        struct minivmm_device_metrics *device = &metrics->devices[metrics->device_count++];
+        device->name = dev->type->name;
+        device->breaks = counter_get(&dev->breaks);
+        device->external = dev->datapath->external;
+        for (unsigned n = 0; n < slots->net_count; n++) {
+            if (dev != net_device(slots->nets[n]))
+                continue;
+            struct net_drops drops = net_drops(slots->nets[n]);
+            device->has_drops = true;
+            device->drops_sent = drops.sent;
+            device->drops_received = drops.received;
+            device->drops_filtered = drops.filtered;
+        }
+        for (unsigned q = 0; q < dev->queue_count && q < MINIVMM_DEVICE_QUEUES; q++) {
+            struct minivmm_queue_metrics *queue = &device->queues[device->queue_count++];
+            queue->requests = counter_get(&dev->queues[q].chains);
+            queue->interrupts = counter_get(&dev->queues[q].interrupts);
+        }
+    }
+    metrics->denied = counter_get(&slots->denied);
 }

@@ -70,8 +70,15 @@ void slots_listen(struct slots *slots,
 /* The vCPUs are gone, the loop still runs: end all I/O. Nothing touches guest memory afterwards. */
 void slots_shutdown(struct slots *slots);
 
+/* The vCPUs stand still, the loop runs: end all I/O, and go on where it was. */
+void slots_pause(struct slots *slots);
+void slots_resume(struct slots *slots);
+
 /* The loop has stopped. Harmless on {0}. */
 void slots_finish(struct slots *slots);
+
+/* From any thread: add what each device has done. */
+void slots_metrics(const struct slots *slots, struct minivmm_metrics *metrics);
 
 /* For a person: what each device has done. Once nothing runs. */
 void slots_print(const struct slots *slots, FILE *out);

@@ -8,6 +8,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "vmm/counter.h"
+
 #define KERNEL_SIGSET_SIZE                                                                         \
     8 /* bytes of a signal set at the system call, unlike sizeof(sigset_t)                         \
        */
@@ -78,9 +80,10 @@ static void take_kick(struct vcpu *vcpu)
 
 static struct vcpu_exit *log_exit(struct vcpu *vcpu, uint32_t reason)
 {
-    struct vcpu_exit *entry = &vcpu->log[vcpu->exits++ % VCPU_LOG_SIZE];
+    struct vcpu_exit *entry = &vcpu->log[vcpu->exits % VCPU_LOG_SIZE];
     *entry = (struct vcpu_exit){.reason = reason};
-    vcpu->by_reason[reason < VCPU_REASONS_MAX ? reason : 0]++;
+    counter_add(&vcpu->exits, 1);
+    counter_add(&vcpu->by_reason[reason < VCPU_REASONS_MAX ? reason : 0], 1);
     return entry;
 }
 
@@ -243,6 +246,11 @@ const char *vcpu_reason_name(uint32_t reason)
     if (reason < sizeof(names) / sizeof(names[0]) && names[reason])
         return names[reason];
     return "other";
+}
+
+bool vcpu_reason_known(uint32_t reason)
+{
+    return strcmp(vcpu_reason_name(reason), "other") != 0;
 }
 
 void vcpu_print_log(const struct vcpu *vcpu, FILE *out)

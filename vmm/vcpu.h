@@ -46,7 +46,7 @@ struct vcpu {
     void *arg;
 
     struct vcpu_exit log[VCPU_LOG_SIZE];
-    uint64_t exits; /* all of them; the last is log[(exits - 1) % VCPU_LOG_SIZE] */
+    uint64_t exits; /* counter.h, as the next: all of them; the last is log[(exits - 1) % VCPU_LOG_SIZE] */
     uint64_t by_reason[VCPU_REASONS_MAX];
 };
 
@@ -63,5 +63,6 @@ void vcpu_kick(struct vcpu *vcpu);
 /* For a person, while the vCPU does not run. */
 void vcpu_print_log(const struct vcpu *vcpu, FILE *out);
 const char *vcpu_reason_name(uint32_t reason);
+bool vcpu_reason_known(uint32_t reason); /* it has a name of its own */
 
 #endif

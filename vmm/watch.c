@@ -258,7 +258,7 @@ static uint64_t next_time(const struct watch *watch)
 {
     uint64_t next = 0;
 
-    if (watch->over)
+    if (watch->over || watch->paused)
         return 0;
     if (watch->met < watch->expect_count && watch->expects[watch->met].within)
         next = watch->started + watch->expects[watch->met].within * NS_PER_SECOND;
@@ -272,6 +272,8 @@ static void look_at_clock(struct watch *watch, struct finding *finding)
     uint64_t now = clock_now_ns();
     char text[160];
 
+    if (watch->paused)
+        return;
     if (watch->met < watch->expect_count) {
         const struct watch_rule *rule = &watch->expects[watch->met];
         snprintf(text, sizeof(text), "expectation %u was not met within %u s: %s", watch->met + 1,
@@ -317,6 +319,29 @@ void watch_start(struct watch *watch)
     watch->started = watch->last_output = clock_now_ns();
     look_at_clock(watch, &finding);
     pthread_mutex_unlock(&watch->lock);
+}
+
+void watch_pause(struct watch *watch)
+{
+    pthread_mutex_lock(&watch->lock);
+    watch->paused = clock_now_ns();
+    pthread_mutex_unlock(&watch->lock);
+}
+
+void watch_resume(struct watch *watch)
+{
+    struct finding finding = {0};
+
+    pthread_mutex_lock(&watch->lock);
+    uint64_t length = clock_now_ns() - watch->paused;
+    watch->started += length;
+    watch->last_output += length;
+    watch->paused = 0;
+    look_at_clock(watch, &finding);
+    if (watch->timer_set)
+        event_timer_set(&watch->timer, PARTIAL_NS);
+    pthread_mutex_unlock(&watch->lock);
+    deliver(watch, &finding);
 }
 
 void watch_feed(struct watch *watch, const uint8_t *data, size_t size)

@@ -42,13 +42,14 @@ struct watch {
     void *arg;
 
     struct event_timer timer;
-    uint64_t started; /* CLOCK_MONOTONIC ns */
+    uint64_t started; /* CLOCK_MONOTONIC ns, later by the length of all pauses */
 
     pthread_mutex_t lock; /* guards the rest */
     unsigned met;         /* expectations, in order */
     bool over;            /* an outcome was reported that ends the watch */
     bool timer_set;       /* for an unfinished line */
     uint64_t last_output;
+    uint64_t paused; /* since when; 0: it runs */
     enum { WATCH_TEXT, WATCH_ESCAPE, WATCH_CSI, WATCH_STRING, WATCH_STRING_ESCAPE } state;
     char line[WATCH_LINE_MAX + 1];
     unsigned length;
@@ -66,6 +67,10 @@ void watch_finish(struct watch *watch); /* harmless on {0} */
 
 /* The guest starts now. */
 void watch_start(struct watch *watch);
+
+/* The guest stands still, and prints nothing; it goes on. The time between does not count. */
+void watch_pause(struct watch *watch);
+void watch_resume(struct watch *watch);
 
 /* The guest has printed this. */
 void watch_feed(struct watch *watch, const uint8_t *data, size_t size);

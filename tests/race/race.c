@@ -230,6 +230,7 @@ static const struct {
     {"destroy at any moment", destroy_running, false},
     {"deadline, stop and end of the guest at once", three_ends, false},
     {"two VMs at once", two_at_once, false},
+    {"paused, resumed, counted and ended at any moment", pause_any_time, false},
     {"devices without a VM, used and reset at once", devices_without_a_vm, true},
     {"a balloon without a VM, pulled at by all", balloon_without_a_vm, true},
     {"a VM's balloon from many threads", balloon_of_a_vm, false},

@@ -59,11 +59,12 @@ void run_read_all(struct run *run);
 void run_finish(struct run *run);
 
 void expect_verdict(const struct run *run, enum minivmm_end end, int exit_code);
-/* In devices.c: a scenario of its own. */
+/* In devices.c and pauses.c: scenarios of their own. */
 void devices_without_a_vm(struct run *base);
 /* In balloon.c. */
 void balloon_without_a_vm(struct run *base);
 void balloon_of_a_vm(struct run *base);
+void pause_any_time(struct run *base);
 
 void pause_up_to(struct run *run, long microseconds);
 

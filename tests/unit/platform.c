@@ -6,7 +6,7 @@ void platform_make(struct platform *platform, unsigned cpus, unsigned slots)
     platform->facts[n++] =
         (struct platform_fact){.kind = PLATFORM_COM1, .base = 0x3f8, .len = 8, .irq = 4};
     platform->facts[n++] =
-        (struct platform_fact){.kind = PLATFORM_POWER, .base = 0xd0000000, .len = 0x1000};
+        (struct platform_fact){.kind = PLATFORM_POWER, .base = 0xd0000000, .len = 0x1000, .irq = 5};
     platform->facts[n++] =
         (struct platform_fact){.kind = PLATFORM_PVPANIC, .base = 0x505, .len = 1};
     for (unsigned i = 0; i < slots; i++)

@@ -239,7 +239,13 @@ static void expect_devices(const char *text, unsigned slots)
     unsigned devices = 0;
     for (const char *at = text; (at = strstr(at, "Device(")); at++)
         devices++;
-    cr_expect_eq(devices, 2 + slots);
+    cr_expect_eq(devices, 4 + slots);
+    cr_expect_not_null(strstr(text, "Device(PWRB){Name(_HID,\"PNP0C0C\")Name(_UID,Zero)}"),
+                       "no button in %s", text);
+    cr_expect_not_null(strstr(text, "Device(GED0){Name(_HID,\"ACPI0013\")Name(_UID,Zero)Name(_CRS,"
+                                    "ResourceTemplate(){" INTERRUPT "0x00000005,}})"
+                                    "Method(_EVT,1,Serialized){Notify(PWRB,0x80)}}"),
+                       "no event device in %s", text);
 }
 
 static void check_with_iasl(unsigned cpus, unsigned slots)
