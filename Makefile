@@ -19,7 +19,7 @@ override LDFLAGS += -pthread -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-ne
 LIBS    := -Wl,-Bstatic -lfdt -laio -Wl,-Bdynamic
 
 # Everything but the command line is the library.
-CLI     := vmm/main.c vmm/config.c vmm/config_devices.c vmm/config_watch.c vmm/suboptions.c vmm/terminal.c
+CLI     := vmm/main.c vmm/config.c vmm/config_devices.c vmm/config_watch.c vmm/config_console.c vmm/suboptions.c vmm/terminal.c
 SRC     := $(filter-out $(CLI),$(wildcard vmm/*.c devices/*.c virtio/*.c boot/*.c))
 OBJ     := $(SRC:%.c=$(BUILD)/%.o)
 CLIOBJ  := $(CLI:%.c=$(BUILD)/%.o)

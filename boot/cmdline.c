@@ -6,7 +6,8 @@
 
 /*
  * Why each is here. All can be undone by the user's own words, or with --no-default-cmdline.
- *   console=ttyS0          the terminal minivmm is started from
+ *   console=ttyS0          the terminal minivmm is started from; console=hvc0 besides or instead,
+ *                          where there is such a console
  *   panic=-1               a panic restarts at once instead of hanging for ever
  *   reboot=panic_warm      and leaves a mark in the reset flag that an orderly restart does not
  *                          leave: this is how a panic is told without any driver (layout.h)
@@ -17,7 +18,7 @@
  *   cryptomgr.notests      no self-tests of ciphers: a third of a stock kernel's start
  *   random.trust_cpu=on    random numbers from the first moment
  */
-static const char default_words[] = "console=ttyS0 panic=-1 reboot=panic_warm 8250.nr_uarts=1 "
+static const char default_words[] = "panic=-1 reboot=panic_warm 8250.nr_uarts=1 "
                                     "pci=off no_timer_check tsc=reliable cryptomgr.notests "
                                     "random.trust_cpu=on";
 
@@ -57,7 +58,7 @@ int cmdline_compose(const struct boot_config *config, uint32_t max, char **line,
     if (!out)
         return error_set(err, -errno, "command line: %s", strerror(errno));
     if (!config->no_default_cmdline)
-        fputs(default_words, out);
+        fprintf(out, "%s %s", config->consoles ? config->consoles : "console=ttyS0", default_words);
     print_platform(out, config);
     if (*user)
         fprintf(out, " %s", user);

@@ -336,7 +336,8 @@ static void config_write(struct virtio_dev *dev, unsigned offset, unsigned size,
     pthread_mutex_unlock(&port->out_lock);
 }
 
-/* What was half sent is gone with the driver that sent it; what the host said waits for the next. */
+/* What was half sent is gone with the driver that sent it; what the host said waits for the next.
+ */
 static void reset(struct virtio_dev *dev)
 {
     struct console *console = console_of(dev);

@@ -35,8 +35,7 @@ static bool is_stale(const struct sockaddr_un *address)
     if (lstat(address->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
         return false;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    bool stale = fd >= 0 &&
-                 connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 &&
+    bool stale = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 &&
                  errno == ECONNREFUSED;
     if (fd >= 0)
         close(fd);
@@ -114,9 +113,7 @@ static int open_terminal(struct host_end *end, const char *name, struct minivmm_
         end->path = strdup(path);
         int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
         end->arrivals = (struct event_source){.fd = fd, .ready = handle_opening, .arg = end};
-        rc = !end->path                                           ? -ENOMEM
-             : fd < 0 || inotify_add_watch(fd, path, IN_OPEN) < 0 ? -errno
-                                                                  : 0;
+        rc = !end->path ? -ENOMEM : fd < 0 || inotify_add_watch(fd, path, IN_OPEN) < 0 ? -errno : 0;
     }
     return rc < 0 ? error_set(err, rc, "%s: pseudo terminal: %s", name, strerror(-rc)) : 0;
 }
@@ -142,12 +139,8 @@ static int use_descriptors(struct host_end *end, const struct minivmm_char *conf
 int host_end_init(struct host_end *end, const struct minivmm_char *config, struct event_loop *loop,
                   const char *name, struct minivmm_error *err)
 {
-    *end = (struct host_end){.kind = config->kind,
-                             .in = -1,
-                             .out = -1,
-                             .loop = loop,
-                             .arrivals.fd = -1,
-                             .terminal = -1};
+    *end = (struct host_end){
+        .kind = config->kind, .in = -1, .out = -1, .loop = loop, .arrivals.fd = -1, .terminal = -1};
     switch (config->kind) {
     case MINIVMM_CHAR_NULL:
         return 0;

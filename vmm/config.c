@@ -115,6 +115,12 @@ static const struct option table[] = {
     {"net", "user[,...]", "or one that needs no root; repeatable", .repeat = true,
      .store = store_net},
     {"rng", NULL, "virtio-rng: random numbers of the host's", .place = AT(vm.rng)},
+    {"serial", "WHERE", "where COM1 leads (default stdio), see below", .store = store_serial},
+    {"console", "WHERE", "virtio-console hvc0, and the guest's console", .store = store_console},
+    {"port", "NAME=WHERE", "a port of virtio-console; repeatable", .repeat = true,
+     .store = store_port},
+    {"status-port", NULL, "port " MINIVMM_STATUS_PORT "; with --console, --port too",
+     .place = AT(vm.status_port)},
     {"cpus", "N", "vCPUs, 1 to 254 (default 1)", .store = store_cpus},
     {"memory", "SIZE", "guest memory: MiB, or a suffix M, G, T (default 256M)",
      .store = store_memory},
@@ -195,6 +201,7 @@ int options_parse(int argc, char *const argv[], struct options *options, struct 
     }
     if (!options->vm.kernel && !options->help && !options->version)
         return error_set(err, -EINVAL, "--kernel FILE is needed; see minivmm --help");
+    settle_consoles(options);
     return 0;
 }
 
@@ -221,7 +228,10 @@ void options_print_help(FILE *out)
           "--net user[,forward=tcp:HOSTPORT:GUESTPORT]...[,deny][,mac=ADDRESS][,pcap=FILE]\n"
           "  user          this user's own network, by passt; deny: but nothing gets out\n"
           "--net socket=PATH[,mac=ADDRESS][,pcap=FILE]\n"
-          "  PATH          a listening socket that takes frames, such as a running passt's\n",
+          "  PATH          a listening socket that takes frames, such as a running passt's\n"
+          "WHERE: stdio | null | file:PATH | unix:PATH | pty | fd:N\n"
+          "  file          a file that gets the output; unix: a socket that one client at a time\n"
+          "                connects to; pty: a new terminal; fd: an open descriptor\n",
           out);
     fputs(
         "\nexit code: 0 powered off or restarted in order; 1-119 a status the guest reported;\n"

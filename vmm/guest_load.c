@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/sysinfo.h>
 
+#include "vmm/console_check.h"
 #include "vmm/layout.h"
 
 #define PAGE_SIZE 4096u
@@ -79,7 +80,8 @@ static int check_net(const struct minivmm_net *net, unsigned index, struct miniv
 /* How many virtio devices the configuration asks for. */
 static unsigned count_devices(const struct minivmm_config *config)
 {
-    return config->disk_count + config->net_count + config->rng;
+    return config->disk_count + config->net_count + config->rng + (config->console != NULL) +
+           (config->port_count > 0 || config->status_port);
 }
 
 static int check_devices(const struct minivmm_config *config, struct minivmm_error *err)
@@ -101,9 +103,11 @@ static int check_devices(const struct minivmm_config *config, struct minivmm_err
             return rc;
     }
     if (count_devices(config) > LAYOUT_VIRTIO_SLOTS)
-        return error_set(err, -EINVAL, "rng: a VM has room for %u virtio devices, and there are %u",
+        return error_set(err, -EINVAL, "%s: a VM has room for %u virtio devices, and there are %u",
+                         config->console || config->port_count || config->status_port ? "console"
+                                                                                      : "rng",
                          LAYOUT_VIRTIO_SLOTS, count_devices(config));
-    return 0;
+    return console_check(config, err);
 }
 
 static int check(const struct minivmm_config *config, struct minivmm_error *err)
@@ -170,6 +174,7 @@ int guest_load_init(struct guest_load *load, const struct minivmm_config *config
                                      .initrd = config->initrd,
                                      .cmdline = config->cmdline,
                                      .no_default_cmdline = config->no_default_cmdline,
+                                     .consoles = console_words(config),
                                      .cpus = config->cpus,
                                      .platform = config->platform,
                                      .facts = load->facts,

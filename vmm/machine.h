@@ -6,11 +6,13 @@
 #ifndef VMM_MACHINE_H
 #define VMM_MACHINE_H
 
+#include "devices/host_end.h"
 #include "devices/ioapic.h"
 #include "devices/platform_regs.h"
 #include "devices/serial.h"
 #include "vmm/event_loop.h"
 #include "vmm/guest_load.h"
+#include "vmm/guest_status.h"
 #include "vmm/slots.h"
 #include "vmm/vcpu.h"
 #include "vmm/watch.h"
@@ -33,6 +35,7 @@ struct minivmm {
 
     struct ioapic ioapic;
     struct serial serial;
+    struct host_end serial_end;
     int serial_irq;
     struct platform_regs regs;
     struct slots slots;
@@ -51,7 +54,8 @@ struct minivmm {
     unsigned vcpu_threads; /* how many run, or have ended and wait to be joined */
     bool panicked;         /* the guest said so; its end is a panic whatever it looks like */
     bool grace_runs;       /* the timer that ends a panicked guest, or a doomed one */
-    char doom[200];        /* the guest printed what it must not; empty: it did not */
+    struct guest_status status;
+    char doom[200]; /* the guest printed what it must not; empty: it did not */
     bool ended;
     struct minivmm_verdict verdict;
     int end_fd;
@@ -79,6 +83,7 @@ void machine_deadline_passed(void *arg);
 void machine_panic_grace_over(void *arg);
 void machine_vcpu_ended(struct vcpu *vcpu, enum vcpu_end end, const char *text);
 extern const struct serial_events machine_serial_events;
+extern const struct console_events machine_console_events;
 
 /* ---- machine_threads.c: who runs it -------------------------------------------------------- */
 

@@ -15,10 +15,11 @@
 
 /*
  * What the end really is, whatever it looks like: a panicked guest has panicked, one that printed
- * what it must not has failed, and so has one that ends well before all was printed that was
- * expected. Only a stop from outside is none of the guest's.
+ * what it must not has failed, and so has one that has said so through its status port, or that
+ * ends well before all was printed that was expected. Only a stop from outside is none of the
+ * guest's.
  */
-static enum minivmm_end judge(struct minivmm *vm, enum minivmm_end end, uint32_t status)
+static enum minivmm_end judge(struct minivmm *vm, enum minivmm_end end, uint32_t *status)
 {
     const size_t size = sizeof(vm->verdict.text);
     unsigned number;
@@ -33,7 +34,12 @@ static enum minivmm_end judge(struct minivmm *vm, enum minivmm_end end, uint32_t
         snprintf(vm->verdict.text, size, "forbidden text: %s", vm->doom);
         return MINIVMM_END_EXPECTATION;
     }
-    bool passes = verdict_exit_code(end, status) == MINIVMM_EXIT_OK;
+    bool passes = verdict_exit_code(end, *status) == MINIVMM_EXIT_OK;
+    if (passes && guest_status(&vm->status) > 0) { /* however well it ends */
+        *status = (uint32_t)guest_status(&vm->status);
+        snprintf(vm->verdict.text, size, "guest reported status %u", *status);
+        return MINIVMM_END_STATUS;
+    }
     const char *unmet = passes ? watch_unmet(&vm->watch, &number) : NULL;
     if (unmet) {
         snprintf(vm->verdict.text, size, "expectation %u was not met: %s", number, unmet);
@@ -60,7 +66,7 @@ void machine_end(struct minivmm *vm, enum minivmm_end end, uint32_t status, cons
         va_start(args, format);
         vsnprintf(vm->verdict.text, sizeof(vm->verdict.text), format, args);
         va_end(args);
-        end = judge(vm, end, status);
+        end = judge(vm, end, &status);
         vm->verdict.end = end;
         vm->verdict.status = end == MINIVMM_END_STATUS ? status : 0;
         vm->verdict.exit_code = verdict_exit_code(end, status);
@@ -174,14 +180,32 @@ void machine_watched(void *arg, enum watch_outcome outcome, const char *text)
     }
 }
 
-static void handle_printed(void *arg, uint8_t byte)
+static void note_output(struct minivmm *vm, enum watch_source source, const uint8_t *data,
+                        size_t size)
 {
-    struct minivmm *vm = arg;
-
     if (!__atomic_load_n(&vm->printed, __ATOMIC_RELAXED) &&
         !__atomic_exchange_n(&vm->printed, true, __ATOMIC_RELAXED))
         machine_tell(vm, (struct minivmm_event){.kind = MINIVMM_EVENT_OUTPUT});
-    watch_feed(&vm->watch, &byte, 1);
+    watch_feed(&vm->watch, source, data, size);
+}
+
+static void handle_printed(void *arg, uint8_t byte)
+{
+    note_output(arg, WATCH_SERIAL, &byte, 1);
+}
+
+static void handle_console_printed(void *arg, const uint8_t *data, size_t size)
+{
+    note_output(arg, WATCH_CONSOLE, data, size);
+}
+
+/* Written to the status port. */
+static void handle_status(void *arg, const uint8_t *data, size_t size)
+{
+    struct minivmm *vm = arg;
+    pthread_mutex_lock(&vm->lock);
+    guest_status_feed(&vm->status, data, size);
+    pthread_mutex_unlock(&vm->lock);
 }
 
 void machine_deadline_passed(void *arg)
@@ -209,3 +233,13 @@ static void handle_serial_failure(void *arg, int error)
 
 const struct serial_events machine_serial_events = {
     .printed = handle_printed, .leave = handle_escape, .failed = handle_serial_failure};
+
+static void handle_console_failure(void *arg, const char *name, int error)
+{
+    machine_end(arg, MINIVMM_END_ERROR, 0, "port %s: output: %s", name, strerror(error));
+}
+
+const struct console_events machine_console_events = {.printed = handle_console_printed,
+                                                      .status = handle_status,
+                                                      .leave = handle_escape,
+                                                      .failed = handle_console_failure};

@@ -36,7 +36,7 @@ static int open_signals(void)
 {
     sigset_t set;
     sigemptyset(&set);
-    const int watched[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT};
+    const int watched[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH};
     for (size_t i = 0; i < sizeof(watched) / sizeof(watched[0]); i++) {
         struct sigaction action;
         if (sigaction(watched[i], NULL, &action) == 0 && action.sa_handler != SIG_IGN)
@@ -47,22 +47,29 @@ static int open_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC);
 }
 
-static void handle_signal(struct minivmm *vm, int signal)
+static void handle_signal(const struct options *options, struct minivmm *vm, int signal)
 {
+    unsigned columns, rows;
+
     switch (signal) {
     case SIGTSTP: /* the shell gets its terminal back while we are stopped */
         terminal_leave();
         raise(SIGSTOP);
         break;
     case SIGCONT:
-        terminal_enter(STDIN_FILENO);
+        if (options->stdio)
+            terminal_enter(STDIN_FILENO);
+        break;
+    case SIGWINCH:
+        if (terminal_size(STDOUT_FILENO, &columns, &rows))
+            minivmm_resize(vm, columns, rows);
         break;
     default:
         minivmm_stop(vm, signal);
     }
 }
 
-static void supervise(struct minivmm *vm, int signals)
+static void supervise(const struct options *options, struct minivmm *vm, int signals)
 {
     struct pollfd fds[] = {{.fd = minivmm_end_fd(vm), .events = POLLIN},
                            {.fd = signals, .events = POLLIN}};
@@ -70,7 +77,7 @@ static void supervise(struct minivmm *vm, int signals)
         struct signalfd_siginfo info;
         if (poll(fds, 2, -1) > 0 && (fds[1].revents & POLLIN) &&
             read(signals, &info, sizeof(info)) == sizeof(info))
-            handle_signal(vm, (int)info.ssi_signo);
+            handle_signal(options, vm, (int)info.ssi_signo);
     }
 }
 
@@ -101,6 +108,20 @@ static void print_line(void *arg, const char *line)
     fprintf(stderr, "minivmm: %s%s\n", line, isatty(STDERR_FILENO) ? "\r" : ""); /* it may be raw */
 }
 
+/* Where a person finds the terminals that were made. */
+static void print_ptys(const struct options *options, const struct minivmm *vm)
+{
+    if (minivmm_pty(vm, "serial"))
+        fprintf(stderr, "serial: %s\n", minivmm_pty(vm, "serial"));
+    if (minivmm_pty(vm, "console"))
+        fprintf(stderr, "console: %s\n", minivmm_pty(vm, "console"));
+    for (unsigned i = 0; i < options->vm.port_count; i++) {
+        if (minivmm_pty(vm, options->ports[i].name))
+            fprintf(stderr, "port %s: %s\n", options->ports[i].name,
+                    minivmm_pty(vm, options->ports[i].name));
+    }
+}
+
 static int run(const struct options *options)
 {
     struct minivmm_verdict verdict;
@@ -114,9 +135,11 @@ static int run(const struct options *options)
     }
     if (minivmm_create(&options->vm, &vm, &err) < 0)
         return fail(err.text);
-    terminal_enter(STDIN_FILENO);
+    print_ptys(options, vm);
+    if (options->stdio)
+        terminal_enter(STDIN_FILENO);
     minivmm_start(vm);
-    supervise(vm, signals);
+    supervise(options, vm, signals);
     minivmm_wait(vm, &verdict);
     terminal_leave();
 
@@ -150,9 +173,12 @@ static int obey(struct options *options)
     /* Descriptors that are closed now would become someone else's: a guest's output in a file. */
     if (fcntl(STDOUT_FILENO, F_GETFD) < 0)
         return fail("standard output is closed");
-    options->vm.serial_in = fcntl(STDIN_FILENO, F_GETFD) < 0 ? -1 : STDIN_FILENO;
-    options->vm.serial_out = STDOUT_FILENO;
-    options->vm.serial_escape = isatty(STDIN_FILENO);
+    if (options->stdio) {
+        options->stdio->in = fcntl(STDIN_FILENO, F_GETFD) < 0 ? -1 : STDIN_FILENO;
+        options->stdio->escape = isatty(STDIN_FILENO);
+    }
+    if (options->stdio == &options->console)
+        terminal_size(STDOUT_FILENO, &options->vm.columns, &options->vm.rows);
     if (!options->quiet)
         options->vm.log = print_line;
     return run(options);

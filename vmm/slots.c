@@ -217,6 +217,44 @@ static int create_net(struct slots *slots, const struct minivmm_net *config,
     return rc;
 }
 
+/* ---- consoles ------------------------------------------------------------------------------ */
+
+/* The console is a device of its own, see console.h. */
+static int create_consoles(struct slots *slots, const struct minivmm_config *config,
+                           const struct guest_mem *mem, struct event_loop *loop, struct bus *mmio,
+                           struct minivmm_error *err)
+{
+    const struct console_config console = {.console = config->console,
+                                           .columns = config->columns,
+                                           .rows = config->rows,
+                                           .events = slots->console_events,
+                                           .arg = slots->console_arg};
+    const struct console_config ports = {.ports = config->ports,
+                                         .port_count = config->port_count,
+                                         .status_port = config->status_port,
+                                         .events = slots->console_events,
+                                         .arg = slots->console_arg};
+    int rc = 0;
+
+    if (config->console) {
+        rc = console_create(&console, mem, loop, &slots->console, err);
+        if (rc == 0)
+            rc = place(slots, console_device(slots->console), mmio, err);
+    }
+    if (rc == 0 && (config->port_count > 0 || config->status_port)) {
+        rc = console_create(&ports, mem, loop, &slots->ports, err);
+        if (rc == 0)
+            rc = place(slots, console_device(slots->ports), mmio, err);
+    }
+    return rc;
+}
+
+int slots_drain(struct slots *slots, bool patient, const char **name)
+{
+    int rc = slots->console ? console_drain(slots->console, patient, name) : 0;
+    return rc == 0 && slots->ports ? console_drain(slots->ports, patient, name) : rc;
+}
+
 /* ---- all of them --------------------------------------------------------------------------- */
 
 int slots_create(struct slots *slots, const struct minivmm_config *config,
@@ -246,6 +284,8 @@ int slots_create(struct slots *slots, const struct minivmm_config *config,
         if (rc == 0)
             rc = place(slots, &slots->rng.dev, mmio, err);
     }
+    if (rc == 0)
+        rc = create_consoles(slots, config, mem, loop, mmio, err);
     return rc;
 }
 
@@ -267,6 +307,8 @@ void slots_finish(struct slots *slots)
         pcap_destroy(slots->pcaps[i]);
     }
     rng_finish(&slots->rng);
+    console_destroy(slots->console);
+    console_destroy(slots->ports);
     if (slots->kvm && slots->nowhere >= 0)
         close(slots->nowhere);
     *slots = (struct slots){0};

@@ -6,6 +6,7 @@
 #define VMM_SLOTS_H
 
 #include "devices/blk.h"
+#include "devices/console.h"
 #include "devices/net.h"
 #include "devices/pcap.h"
 #include "devices/rng.h"
@@ -31,6 +32,10 @@ struct slots {
     struct pcap *pcaps[LAYOUT_VIRTIO_SLOTS];
     struct vhost_net *vhosts[LAYOUT_VIRTIO_SLOTS];
     struct rng rng;
+    struct console *console;                     /* NULL: none */
+    struct console *ports;                       /* as well */
+    const struct console_events *console_events; /* filled in before slots_create */
+    void *console_arg;
 
     void (*log)(void *arg, const char *line); /* of the configuration */
     void *log_arg;
@@ -39,10 +44,14 @@ struct slots {
     uint64_t denied; /* frames */
 };
 
-/* Create every device and put it on the bus; `slots` is {0}. On failure slots_finish cleans up. */
+/* Create every device and put it on the bus; `slots` is {0} but for its events. On failure
+ * slots_finish cleans up. */
 int slots_create(struct slots *slots, const struct minivmm_config *config,
                  const struct guest_mem *mem, struct event_loop *loop, struct kvm *kvm,
                  struct bus *mmio, struct minivmm_error *err);
+
+/* The vCPUs are gone, on the loop's thread: see console_drain. */
+int slots_drain(struct slots *slots, bool patient, const char **name);
 
 /* The vCPUs are gone, the loop still runs: end all I/O. Nothing touches guest memory afterwards. */
 void slots_shutdown(struct slots *slots);

@@ -5,6 +5,8 @@
 #ifndef VMM_TERMINAL_H
 #define VMM_TERMINAL_H
 
+#include <stdbool.h>
+
 /*
  * Hand the terminal on `fd` to the guest: every key goes to it. Nothing happens when `fd` is no
  * terminal or minivmm is in its background; to take it again does no harm. From here on, crashes of
@@ -14,5 +16,8 @@ void terminal_enter(int fd);
 
 /* Give it back as it was. Harmless when it was never taken; may be called in a signal handler. */
 void terminal_leave(void);
+
+/* The size of the terminal on `fd`; false where it is none, or has none. */
+bool terminal_size(int fd, unsigned *columns, unsigned *rows);
 
 #endif

@@ -133,82 +133,90 @@ static void find(struct watch *watch, struct finding *finding, enum watch_outcom
 }
 
 /* Does the rule match what is left of the line? Then that much of it is used up. */
-static bool use_up(struct watch *watch, const struct watch_rule *rule)
+static bool use_up(struct watch_line *line, const struct watch_rule *rule)
 {
     regmatch_t match;
 
-    if (regexec(&rule->regex, watch->line + watch->looked, 1, &match,
-                watch->looked ? REG_NOTBOL : 0) != 0)
+    if (regexec(&rule->regex, line->text + line->looked, 1, &match,
+                line->looked ? REG_NOTBOL : 0) != 0)
         return false;
-    watch->looked += (unsigned)match.rm_eo;
+    line->looked += (unsigned)match.rm_eo;
     return true;
 }
 
-static void look_at_line(struct watch *watch, struct finding *finding)
+static void look_at_line(struct watch *watch, struct watch_line *line, struct finding *finding)
 {
-    watch->line[watch->length] = '\0';
+    line->text[line->length] = '\0';
     for (unsigned i = 0; i < watch->forbid_count && !watch->over; i++) {
         const struct watch_rule *rule = &watch->forbids[i];
-        if (regexec(&rule->regex, watch->line, 0, NULL, 0) == 0)
-            find(watch, finding, rule->is, watch->line);
+        if (regexec(&rule->regex, line->text, 0, NULL, 0) == 0)
+            find(watch, finding, rule->is, line->text);
     }
-    while (watch->met < watch->expect_count && use_up(watch, &watch->expects[watch->met]))
+    while (watch->met < watch->expect_count && use_up(line, &watch->expects[watch->met]))
         watch->met++;
     if (watch->until_count > 0 && watch->met == watch->expect_count &&
-        use_up(watch, &watch->until[0]))
+        use_up(line, &watch->until[0]))
         find(watch, finding, WATCH_UNTIL, watch->until[0].text);
 }
 
-static void begin_line(struct watch *watch)
+static void look_at_lines(struct watch *watch, struct finding *finding)
 {
-    watch->length = watch->looked = 0;
+    for (unsigned i = 0; i < WATCH_SOURCES; i++)
+        look_at_line(watch, &watch->lines[i], finding);
+}
+
+static void begin_line(struct watch_line *line)
+{
+    line->length = line->looked = 0;
 }
 
 /* A byte that is neither a control character nor part of a control sequence. */
-static void add_byte(struct watch *watch, uint8_t byte, struct finding *finding)
+static void add_byte(struct watch *watch, struct watch_line *line, uint8_t byte,
+                     struct finding *finding)
 {
-    if (watch->length == WATCH_LINE_MAX) {
+    if (line->length == WATCH_LINE_MAX) {
         const unsigned half = WATCH_LINE_MAX / 2;
-        look_at_line(watch, finding);
-        memmove(watch->line, watch->line + half, watch->length - half);
-        watch->length -= half;
-        watch->looked = watch->looked > half ? watch->looked - half : 0;
+        look_at_line(watch, line, finding);
+        memmove(line->text, line->text + half, line->length - half);
+        line->length -= half;
+        line->looked = line->looked > half ? line->looked - half : 0;
     }
-    watch->line[watch->length++] = (char)byte;
+    line->text[line->length++] = (char)byte;
 }
 
 /* ECMA-48: escape sequences, control sequences, and strings that end in BEL or ST. */
-static void take_byte(struct watch *watch, uint8_t byte, struct finding *finding)
+static void take_byte(struct watch *watch, struct watch_line *line, uint8_t byte,
+                      struct finding *finding)
 {
-    switch (watch->state) {
+    switch (line->state) {
     case WATCH_TEXT:
         if (byte == 0x1b) {
-            watch->state = WATCH_ESCAPE;
+            line->state = WATCH_ESCAPE;
         } else if (byte == '\n') {
-            look_at_line(watch, finding);
-            begin_line(watch);
+            look_at_line(watch, line, finding);
+            begin_line(line);
         } else if (byte >= ' ' || byte == '\t') {
-            add_byte(watch, byte, finding);
+            add_byte(watch, line, byte, finding);
         }
         break;
     case WATCH_ESCAPE:
-        watch->state = byte == '['                                                ? WATCH_CSI
-                       : byte == ']' || byte == 'P' || byte == '^' || byte == '_' ? WATCH_STRING
-                       : byte >= 0x20 && byte < 0x30                              ? WATCH_ESCAPE
-                                                                                  : WATCH_TEXT;
+        line->state = byte == '['                                                ? WATCH_CSI
+                      : byte == ']' || byte == 'P' || byte == '^' || byte == '_' ? WATCH_STRING
+                      : byte >= 0x20 && byte < 0x30                              ? WATCH_ESCAPE
+                                                                                 : WATCH_TEXT;
         break;
     case WATCH_CSI:
         if (byte >= 0x40 || byte < 0x20)
-            watch->state = WATCH_TEXT;
+            line->state = WATCH_TEXT;
         break;
     case WATCH_STRING:
         if (byte == 0x07 || byte == '\n')
-            watch->state = WATCH_TEXT;
+            line->state = WATCH_TEXT;
         else if (byte == 0x1b)
-            watch->state = WATCH_STRING_ESCAPE;
+            line->state = WATCH_STRING_ESCAPE;
         break;
     case WATCH_STRING_ESCAPE:
-        watch->state = byte == '\\' ? WATCH_TEXT : WATCH_STRING;
+        line->state = byte == '\\' ? WATCH_TEXT : WATCH_STRING;
         break;
     }
 }
@@ -269,7 +277,7 @@ static void handle_timer(void *arg)
     pthread_mutex_lock(&watch->lock);
     if (watch->timer_set) {
         watch->timer_set = false;
-        look_at_line(watch, &finding);
+        look_at_lines(watch, &finding);
     }
     look_at_clock(watch, &finding);
     pthread_mutex_unlock(&watch->lock);
@@ -286,18 +294,19 @@ void watch_start(struct watch *watch)
     pthread_mutex_unlock(&watch->lock);
 }
 
-void watch_feed(struct watch *watch, const uint8_t *data, size_t size)
+void watch_feed(struct watch *watch, enum watch_source source, const uint8_t *data, size_t size)
 {
+    struct watch_line *line = &watch->lines[source];
     struct finding finding = {0};
 
     pthread_mutex_lock(&watch->lock);
     for (size_t i = 0; i < size; i++)
-        take_byte(watch, data[i], &finding);
+        take_byte(watch, line, data[i], &finding);
     if (watch->silence)
         watch->last_output = clock_now_ns();
     /* Prompts do not end in a newline, and only they have to be waited for. */
     bool waits = watch->met < watch->expect_count || watch->until_count > 0;
-    if (waits && watch->length > 0 && !watch->timer_set && !watch->over) {
+    if (waits && line->length > 0 && !watch->timer_set && !watch->over) {
         watch->timer_set = true;
         event_timer_set(&watch->timer, PARTIAL_NS);
     }
@@ -310,7 +319,7 @@ const char *watch_unmet(struct watch *watch, unsigned *number)
     struct finding finding = {0};
 
     pthread_mutex_lock(&watch->lock);
-    look_at_line(watch, &finding);
+    look_at_lines(watch, &finding);
     bool unmet = watch->met < watch->expect_count;
     *number = watch->met + 1;
     const char *text = unmet ? watch->expects[watch->met].text : NULL;

@@ -32,6 +32,16 @@ struct watch_rule {
     enum watch_outcome is; /* of a rule that forbids */
 };
 
+/* Where text comes from: a line is of one of these. */
+enum watch_source { WATCH_SERIAL, WATCH_CONSOLE, WATCH_SOURCES };
+
+struct watch_line {
+    enum { WATCH_TEXT, WATCH_ESCAPE, WATCH_CSI, WATCH_STRING, WATCH_STRING_ESCAPE } state;
+    char text[WATCH_LINE_MAX + 1];
+    unsigned length;
+    unsigned looked; /* bytes that a match has used up */
+};
+
 struct watch {
     struct watch_rule *expects, *forbids, *until;
     unsigned expect_count, forbid_count, until_count; /* until: one at most */
@@ -47,10 +57,7 @@ struct watch {
     bool over;            /* an outcome was reported that ends the watch */
     bool timer_set;       /* for an unfinished line */
     uint64_t last_output;
-    enum { WATCH_TEXT, WATCH_ESCAPE, WATCH_CSI, WATCH_STRING, WATCH_STRING_ESCAPE } state;
-    char line[WATCH_LINE_MAX + 1];
-    unsigned length;
-    unsigned looked; /* bytes of the line that a match has used up */
+    struct watch_line lines[WATCH_SOURCES];
 };
 
 /*
@@ -65,12 +72,12 @@ void watch_finish(struct watch *watch); /* harmless on {0} */
 /* The guest starts now. */
 void watch_start(struct watch *watch);
 
-/* The guest has printed this. */
-void watch_feed(struct watch *watch, const uint8_t *data, size_t size);
+/* The guest has printed this. Expectations may be met in turn by different sources. */
+void watch_feed(struct watch *watch, enum watch_source source, const uint8_t *data, size_t size);
 
 /*
  * After an orderly end: the first expectation that was not met, or NULL; *number counts from 1.
- * What stands on an unfinished line counts.
+ * What stands on unfinished lines counts.
  */
 const char *watch_unmet(struct watch *watch, unsigned *number);
 
