@@ -25,8 +25,8 @@ static const struct {
 
 /* ---- rules --------------------------------------------------------------------------------- */
 
-static int add_rule(struct watch_rule *rules, unsigned *count, const char *option, const char *text,
-                    struct minivmm_error *err)
+static int add_rule(struct watch *watch, struct watch_rule *rules, unsigned *count,
+                    const char *option, const char *text, struct minivmm_error *err)
 {
     struct watch_rule *rule = &rules[*count];
     char reason[120];
@@ -42,6 +42,7 @@ static int add_rule(struct watch_rule *rules, unsigned *count, const char *optio
         return error_set(err, -ENOMEM, "%s: out of memory", option);
     }
     rule->is = WATCH_FORBIDDEN;
+    rule->has_literals = literals_add(&watch->literals, text);
     (*count)++;
     return 0;
 }
@@ -52,21 +53,22 @@ static int add_rules(struct watch *watch, const struct minivmm_config *config,
     int rc = 0;
 
     for (unsigned i = 0; rc == 0 && i < config->expect_count; i++) {
-        rc = add_rule(watch->expects, &watch->expect_count, "expect", config->expects[i].pattern,
-                      err);
+        rc = add_rule(watch, watch->expects, &watch->expect_count, "expect",
+                      config->expects[i].pattern, err);
         if (rc == 0)
             watch->expects[i].within = config->expects[i].within;
     }
     for (unsigned i = 0; rc == 0 && i < DEFAULT_FORBIDS && !config->no_default_fail_on; i++) {
-        rc =
-            add_rule(watch->forbids, &watch->forbid_count, "fail-on", default_forbids[i].text, err);
+        rc = add_rule(watch, watch->forbids, &watch->forbid_count, "fail-on",
+                      default_forbids[i].text, err);
         if (rc == 0)
             watch->forbids[i].is = default_forbids[i].is;
     }
     for (unsigned i = 0; rc == 0 && i < config->fail_on_count; i++)
-        rc = add_rule(watch->forbids, &watch->forbid_count, "fail-on", config->fail_on[i], err);
+        rc = add_rule(watch, watch->forbids, &watch->forbid_count, "fail-on", config->fail_on[i],
+                      err);
     if (rc == 0 && config->until)
-        rc = add_rule(watch->until, &watch->until_count, "until", config->until, err);
+        rc = add_rule(watch, watch->until, &watch->until_count, "until", config->until, err);
     return rc;
 }
 
@@ -144,8 +146,25 @@ static bool use_up(struct watch_line *line, const struct watch_rule *rule)
     return true;
 }
 
+/* Must every rule that counts now have some of the literals in what it matches? */
+static bool needs_literals(const struct watch *watch)
+{
+    bool needs = true;
+
+    for (unsigned i = 0; i < watch->forbid_count; i++)
+        needs &= watch->forbids[i].has_literals;
+    if (watch->met < watch->expect_count)
+        needs &= watch->expects[watch->met].has_literals;
+    else if (watch->until_count > 0)
+        needs &= watch->until[0].has_literals;
+    return needs;
+}
+
 static void look_at_line(struct watch *watch, struct watch_line *line, struct finding *finding)
 {
+    if (needs_literals(watch) &&
+        !literals_occur(&watch->literals, (const uint8_t *)line->text, line->length))
+        return;
     line->text[line->length] = '\0';
     for (unsigned i = 0; i < watch->forbid_count && !watch->over; i++) {
         const struct watch_rule *rule = &watch->forbids[i];
@@ -219,6 +238,36 @@ static void take_byte(struct watch *watch, struct watch_line *line, uint8_t byte
         line->state = byte == '\\' ? WATCH_TEXT : WATCH_STRING;
         break;
     }
+}
+
+/*
+ * Lines from the beginning of `data` on that need no closer look, because they cannot match:
+ * returns how many bytes they are.
+ */
+static size_t skip_lines(const struct watch *watch, const struct watch_line *line,
+                         const uint8_t *data, size_t size)
+{
+    if (line->state != WATCH_TEXT || line->length > 0 || size < 2)
+        return 0;
+    const uint8_t *end = memrchr(data, '\n', size);
+    if (!end || !needs_literals(watch))
+        return 0;
+    size_t length = (size_t)(end - data) + 1;
+    return literals_occur(&watch->literals, data, length) ? 0 : length;
+}
+
+/* Ordinary characters at the beginning of `data` go into the line; returns how many. */
+static size_t take_plain(struct watch_line *line, const uint8_t *data, size_t size)
+{
+    size_t room = WATCH_LINE_MAX - line->length, n = 0;
+
+    if (line->state != WATCH_TEXT)
+        return 0;
+    while (n < size && n < room && data[n] >= ' ')
+        n++;
+    memcpy(line->text + line->length, data, n);
+    line->length += (unsigned)n;
+    return n;
 }
 
 /* ---- time ---------------------------------------------------------------------------------- */
@@ -300,8 +349,15 @@ void watch_feed(struct watch *watch, enum watch_source source, const uint8_t *da
     struct finding finding = {0};
 
     pthread_mutex_lock(&watch->lock);
-    for (size_t i = 0; i < size; i++)
-        take_byte(watch, line, data[i], &finding);
+    for (size_t i = skip_lines(watch, line, data, size); i < size;) {
+        i += take_plain(line, data + i, size - i);
+        if (i == size)
+            break;
+        bool ends = data[i] == '\n';
+        take_byte(watch, line, data[i++], &finding);
+        if (ends)
+            i += skip_lines(watch, line, data + i, size - i);
+    }
     if (watch->silence)
         watch->last_output = clock_now_ns();
     /* Prompts do not end in a newline, and only they have to be waited for. */

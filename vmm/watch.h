@@ -13,6 +13,7 @@
 #include <regex.h>
 
 #include "vmm/event_loop.h"
+#include "vmm/literals.h"
 #include "vmm/minivmm.h"
 
 #define WATCH_LINE_MAX 4096u /* longer lines are matched in halves */
@@ -27,6 +28,7 @@ enum watch_outcome {
 
 struct watch_rule {
     regex_t regex;
+    bool has_literals;     /* text of it is among the watch's literals */
     const char *text;      /* as it was given, a copy */
     unsigned within;       /* seconds from the start; 0: any time */
     enum watch_outcome is; /* of a rule that forbids */
@@ -57,6 +59,7 @@ struct watch {
     bool over;            /* an outcome was reported that ends the watch */
     bool timer_set;       /* for an unfinished line */
     uint64_t last_output;
+    struct literals literals; /* of all rules that have some */
     struct watch_line lines[WATCH_SOURCES];
 };
 
