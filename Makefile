@@ -71,7 +71,7 @@ check-boot: $(BUILD)/minivmm
 	$(Q)mkdir -p $(RESULTS)
 	$(Q)tests/boot/run $(BUILD)/minivmm $(RESULTS)/boot.tap
 
-check-disk check-net: $(BUILD)/minivmm
+check-disk check-net check-console: $(BUILD)/minivmm
 	$(Q)mkdir -p $(RESULTS)
 	$(Q)tests/boot/$(@:check-%=%) $(BUILD)/minivmm $(RESULTS)/$(@:check-%=%).tap
 
@@ -146,6 +146,7 @@ help:
 	@echo 'make check-unit   unit tests             make check-kvm     tiny guests on /dev/kvm'
 	@echo 'make check-boot   stock kernels          make check-layers  who may include whom'
 	@echo 'make check-disk   disks on them          make check-net     networks on them (not in check)'
+	@echo 'make check-console  consoles on them'
 	@echo 'make asan         unit and kvm tests under ASan and UBSan'
 	@echo 'make fuzz-short   every fuzzer for 20 s  make fuzz          for FUZZ_SECONDS, 600'
 	@echo 'make check-race   many short VMs under ThreadSanitizer'
@@ -168,5 +169,5 @@ $(BUILD)/have-%:
 clean:
 	$(Q)rm -rf $(BUILD)
 
-.PHONY: all clean check check-unit check-kvm check-boot check-disk check-net check-layers check-race run-race asan asan-unit asan-kvm fuzz fuzz-short \
+.PHONY: all clean check check-unit check-kvm check-boot check-disk check-net check-console check-layers check-race run-race asan asan-unit asan-kvm fuzz fuzz-short \
         fuzz-programs bench format help install
