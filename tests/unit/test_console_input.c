@@ -163,6 +163,10 @@ Test(console_input, a_port_hears_nothing_before_it_is_open)
     cr_expect_eq(console_rig_received(&rig, PORT_1_RX, 8, got), -1);
     cr_assert(console_rig_control(&rig, 1, VIRTIO_CONSOLE_PORT_OPEN, 1));
     cr_expect_eq(console_rig_received(&rig, PORT_1_RX, 8, got), 4);
+    cr_assert(console_rig_control(&rig, 1, VIRTIO_CONSOLE_PORT_OPEN, 2)); /* means nothing */
+    console_rig_offer(&rig, PORT_1_RX, 8, 4096);
+    say("x");
+    cr_expect_eq(console_rig_received(&rig, PORT_1_RX, 8, got), 1);
     end();
 }
 
