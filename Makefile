@@ -76,7 +76,7 @@ check-boot: $(BUILD)/minivmm
 	$(Q)tests/boot/run $(BUILD)/minivmm $(RESULTS)/boot.tap
 
 # Stock kernels again, by what is tried on them.
-boot-suites := disk net verdicts autopsy balloon
+boot-suites := disk net verdicts autopsy balloon console
 $(boot-suites:%=check-%): $(BUILD)/minivmm
 	$(Q)mkdir -p $(RESULTS)
 	$(Q)tests/boot/$(@:check-%=%) $(BUILD)/minivmm $(RESULTS)/$(@:check-%=%).tap
@@ -156,6 +156,7 @@ help:
 	@echo 'make check-verdicts  every end of them, and its reports'
 	@echo 'make check-autopsy guests that hang'
 	@echo 'make check-balloon memory that guests give back'
+	@echo 'make check-console  consoles on them'
 	@echo 'make asan         unit and kvm tests under ASan and UBSan'
 	@echo 'make fuzz-short   every fuzzer for 20 s  make fuzz          for FUZZ_SECONDS, 600'
 	@echo 'make check-race   many short VMs under ThreadSanitizer'

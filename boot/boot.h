@@ -19,6 +19,7 @@ struct boot_config {
     const char *initrd;  /* path or NULL */
     const char *cmdline; /* the user's words or NULL */
     bool no_default_cmdline;
+    const char *consoles; /* words of the defaults; NULL: "console=ttyS0" */
     unsigned cpus;
     enum minivmm_platform platform;
     const struct platform_fact *facts;

@@ -6,7 +6,8 @@
 
 /*
  * Why each is here. All can be undone by the user's own words, or with --no-default-cmdline.
- *   console=ttyS0          the terminal minivmm is started from
+ *   console=ttyS0          the terminal minivmm is started from; console=hvc0 besides or instead,
+ *                          where there is such a console
  *   panic=-1               a panic restarts at once instead of hanging for ever
  *   reboot=panic_warm      and leaves a mark in the reset flag that an orderly restart does not
  *                          leave: this is how a panic is told without any driver (layout.h)
@@ -20,7 +21,7 @@
  *                          a guest that hangs is sent such an NMI, and prints where it was; there
  *                          is no other source of them here (vmm/machine_hang.c)
  */
-static const char default_words[] = "console=ttyS0 panic=-1 reboot=panic_warm 8250.nr_uarts=1 "
+static const char default_words[] = "panic=-1 reboot=panic_warm 8250.nr_uarts=1 "
                                     "no_timer_check tsc=reliable cryptomgr.notests "
                                     "random.trust_cpu=on sysctl.kernel.panic_on_io_nmi=1";
 
@@ -69,7 +70,8 @@ int cmdline_compose(const struct boot_config *config, uint32_t max, char **line,
     if (!out)
         return error_set(err, -errno, "command line: %s", strerror(errno));
     if (!config->no_default_cmdline)
-        fprintf(out, "%s%s", default_words, has_pci(config) ? "" : " pci=off");
+        fprintf(out, "%s %s%s", config->consoles ? config->consoles : "console=ttyS0",
+                default_words, has_pci(config) ? "" : " pci=off");
     print_platform(out, config);
     if (*user)
         fprintf(out, " %s", user);

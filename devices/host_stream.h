@@ -6,6 +6,9 @@
  * rest with the guest, which is how a slow reader slows the guest and nothing else. A line goes out
  * when it is complete, the rest after a millisecond, so that a boot log costs one write a line.
  * Input is taken only as the device has room for it.
+ *
+ * A transient stream is one whose other end comes and goes: host_stream_connect gives it a new one.
+ * While there is none it takes all output, and keeps the last HOST_STREAM_BUFFER bytes.
  */
 #ifndef DEVICES_HOST_STREAM_H
 #define DEVICES_HOST_STREAM_H
@@ -31,6 +34,11 @@ struct host_stream {
     struct event_loop *loop;
     const struct host_stream_ops *ops;
     void *dev;
+
+    /* Of a transient stream, else NULL: its output has no other end any more. On the loop's thread.
+     */
+    void (*gone)(void *arg);
+    void *gone_arg;
 
     pthread_mutex_t lock; /* guards the output below */
     uint8_t buffer[HOST_STREAM_BUFFER];
@@ -68,10 +76,20 @@ size_t host_stream_space(struct host_stream *stream);
 /* From any thread: the device has room for input again. */
 void host_stream_resume_input(struct host_stream *stream);
 
+/* Before anything is written: the stream is transient from now on. */
+void host_stream_make_transient(struct host_stream *stream, void (*gone)(void *arg), void *arg);
+
+/*
+ * A transient stream has a new other end: a non-blocking descriptor, which is the stream's from
+ * here on, whatever this returns. What is left of the old one's input is dropped. On the loop's
+ * thread, or before it runs.
+ */
+int host_stream_connect(struct host_stream *stream, int fd);
+
 /*
  * Once no vCPU runs: write out what is left. If `patient`, wait for the reader as long as it takes
  * something every HOST_STREAM_PATIENCE_MS, else for as long as that in all. Returns 0, the negative
- * errno that ended the output, or -ETIMEDOUT.
+ * errno that ended the output, or -ETIMEDOUT. What has no other end is not waited for.
  */
 int host_stream_drain(struct host_stream *stream, bool patient);
 #define HOST_STREAM_PATIENCE_MS 5000

@@ -222,7 +222,7 @@ void autopsy_take_devices(struct autopsy *autopsy, const struct slots *slots)
     if (!out)
         return;
     for (unsigned i = 0; i < slots->count; i++)
-        print_device(i, slots->mmio[i].dev, out);
+        print_device(i, slots->devs[i], out);
     if (fclose(out) != 0) {
         free(autopsy->devices);
         autopsy->devices = NULL;

@@ -138,6 +138,12 @@ static const struct option table[] = {
     {"rng", NULL, "virtio-rng: random numbers of the host's", .place = AT(vm.rng)},
     {"balloon", "SIZE|auto|off", "memory that the guest gives back; see below",
      .store = store_balloon},
+    {"serial", "WHERE", "where COM1 leads (default stdio), see below", .store = store_serial},
+    {"console", "WHERE", "virtio-console hvc0, and the guest's console", .store = store_console},
+    {"port", "NAME=WHERE", "a port of virtio-console; repeatable", .repeat = true,
+     .store = store_port},
+    {"status-port", NULL, "port " MINIVMM_STATUS_PORT "; with --console, --port too",
+     .place = AT(vm.status_port)},
     {"cpus", "N", "vCPUs, 1 to 254 (default 1)", .store = store_cpus},
     {"memory", "SIZE", "guest memory: MiB, or a suffix M, G, T (default 256M)",
      .store = store_memory},
@@ -232,6 +238,7 @@ int options_parse(int argc, char *const argv[], struct options *options, struct 
                          options->help_topic);
     if (!options->vm.kernel && !options->help && !options->version)
         return error_set(err, -EINVAL, "--kernel FILE is needed; see minivmm --help");
+    settle_consoles(options);
     return 0;
 }
 
@@ -267,7 +274,10 @@ void options_print_help(FILE *out)
           "  min           what it keeps at least (default an eighth)\n"
           "--balloon auto[,min=SIZE][,reserve=SIZE]\n"
           "  auto          as much as the host needs of what the guest has idle\n"
-          "  reserve       what the host should have left (default an eighth)\n",
+          "  reserve       what the host should have left (default an eighth)\n"
+          "WHERE: stdio | null | file:PATH | unix:PATH | pty | fd:N\n"
+          "  file          a file that gets the output; unix: a socket that one client at a time\n"
+          "                connects to; pty: a new terminal; fd: an open descriptor\n",
           out);
     fputs(
         "\nexit code: 0 powered off or restarted in order; 1-119 a status the guest reported;\n"

@@ -14,7 +14,12 @@ struct options {
     struct minivmm_net nets[MINIVMM_DEVICES_MAX];
     struct minivmm_expect expects[OPTIONS_RULES_MAX];
     const char *fail_on[OPTIONS_RULES_MAX];
-    char *texts[2 * MINIVMM_DEVICES_MAX]; /* what the devices' strings point into */
+    struct minivmm_char serial, console;
+    struct minivmm_port ports[MINIVMM_PORTS_MAX];
+    struct minivmm_char *stdio;              /* who has standard input and output; NULL: nobody */
+    char stdio_user[MINIVMM_PORT_NAME + 16]; /* its option, for error texts */
+    char *texts[2 * MINIVMM_DEVICES_MAX +
+                MINIVMM_PORTS_MAX]; /* what the devices' strings point into */
     unsigned text_count;
     const char *api_sock; /* path of the control socket; NULL: none */
     bool quiet; /* no verdict in words */
@@ -41,6 +46,16 @@ int store_tap(struct options *options, const char *name, const char *value,
               struct minivmm_error *err);
 int store_net(struct options *options, const char *name, const char *value,
               struct minivmm_error *err);
+
+/* Values of --serial, --console and --port, in config_console.c; and once all are known: defaults.
+ */
+int store_serial(struct options *options, const char *name, const char *value,
+                 struct minivmm_error *err);
+int store_console(struct options *options, const char *name, const char *value,
+                  struct minivmm_error *err);
+int store_port(struct options *options, const char *name, const char *value,
+               struct minivmm_error *err);
+void settle_consoles(struct options *options);
 
 /* Values of --expect, --within, --fail-on and --silence, in config_watch.c. */
 int store_expect(struct options *options, const char *name, const char *value,

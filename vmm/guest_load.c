@@ -5,6 +5,7 @@
 #include <sys/sysinfo.h>
 
 #include "vmm/balloon_policy.h"
+#include "vmm/console_check.h"
 #include "vmm/layout.h"
 
 #define PAGE_SIZE 4096u
@@ -77,10 +78,16 @@ static int check_net(const struct minivmm_net *net, unsigned index, struct miniv
     return 0;
 }
 
+static bool has_ports(const struct minivmm_config *config)
+{
+    return config->port_count > 0 || config->status_port;
+}
+
 /* How many virtio devices the configuration asks for. */
 static unsigned count_devices(const struct minivmm_config *config)
 {
-    return config->disk_count + config->net_count + config->rng + config->balloon;
+    return config->disk_count + config->net_count + config->rng + config->balloon +
+           (config->console != NULL) + has_ports(config);
 }
 
 bool guest_load_slot(const struct minivmm_config *config, unsigned slot, char *text, size_t size)
@@ -104,10 +111,20 @@ bool guest_load_slot(const struct minivmm_config *config, unsigned slot, char *t
         return true;
     }
     slot -= config->net_count;
-    if (slot >= (unsigned)config->rng + config->balloon)
-        return false;
-    snprintf(text, size, slot == 0 && config->rng ? "rng" : "balloon");
-    return true;
+    const struct {
+        const char *name;
+        bool there;
+    } others[] = {{"rng", config->rng},
+                  {"balloon", config->balloon},
+                  {"console", config->console != NULL},
+                  {"ports", has_ports(config)}};
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        if (others[i].there && slot-- == 0) {
+            snprintf(text, size, "%s", others[i].name);
+            return true;
+        }
+    }
+    return false;
 }
 
 static int check_devices(const struct minivmm_config *config, struct minivmm_error *err)
@@ -130,9 +147,12 @@ static int check_devices(const struct minivmm_config *config, struct minivmm_err
     }
     if (count_devices(config) > LAYOUT_VIRTIO_SLOTS)
         return error_set(err, -EINVAL, "%s: a VM has room for %u virtio devices, and there are %u",
-                         config->balloon ? "balloon" : "rng", LAYOUT_VIRTIO_SLOTS,
-                         count_devices(config));
-    return balloon_check(config, err);
+                         config->console || has_ports(config) ? "console"
+                         : config->balloon                    ? "balloon"
+                                                              : "rng",
+                         LAYOUT_VIRTIO_SLOTS, count_devices(config));
+    int rc = balloon_check(config, err);
+    return rc < 0 ? rc : console_check(config, err);
 }
 
 static int check_transport(const struct minivmm_config *config, struct minivmm_error *err)
@@ -223,6 +243,7 @@ int guest_load_init(struct guest_load *load, const struct minivmm_config *config
                                      .initrd = config->initrd,
                                      .cmdline = config->cmdline,
                                      .no_default_cmdline = config->no_default_cmdline,
+                                     .consoles = console_words(config),
                                      .cpus = config->cpus,
                                      .platform = config->platform,
                                      .facts = load->facts,

@@ -11,7 +11,8 @@ static const struct {
 } verdicts[] = {
     {"0", "powered off, or restarted, in order; or wrote 0 to the debug exit register; or printed "
           "what --until waits for"},
-    {"1-119", "reported this status through the debug exit register (larger ones count as 119)"},
+    {"1-119", "reported this status through the status port or the debug exit register (larger "
+              "ones count as 119)"},
     {"120",
      "kernel panic: told by the panic device (pvpanic driver), by the reset flag that Linux sets "
      "with the default command line, or by its message on the console"},

@@ -30,14 +30,25 @@ static void handle_route(void *arg, unsigned pin, const struct ioapic_message *m
 
 static int create_serial(struct minivmm *vm, struct minivmm_error *err)
 {
-    const struct minivmm_config *config = &vm->config;
+    const struct minivmm_char given = {.kind = MINIVMM_CHAR_FDS,
+                                       .in = vm->config.serial_in,
+                                       .out = vm->config.serial_out,
+                                       .escape = vm->config.serial_escape};
+    const struct minivmm_char *host = vm->config.serial ? vm->config.serial : &given;
+    struct host_end *end = &vm->serial_end;
 
     vm->serial_irq = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (vm->serial_irq < 0)
         return error_set(err, -errno, "serial: eventfd: %s", strerror(errno));
-    int rc = serial_init(&vm->serial, &vm->loop, config->serial_in, config->serial_out,
-                         vm->serial_irq, config->serial_escape, &machine_serial_events, vm, err);
+    int rc = host_end_init(end, host, &vm->loop, "serial", err);
+    if (rc < 0)
+        return rc;
+    rc = serial_init(&vm->serial, &vm->loop, end->in, end->out, vm->serial_irq,
+                     host->kind == MINIVMM_CHAR_FDS && host->escape, &machine_serial_events, vm,
+                     err);
     vm->has_serial = rc == 0;
+    if (rc == 0 && host_end_attach(end, &vm->serial.stream) < 0)
+        rc = error_set(err, -ENOMEM, "serial: out of memory");
     if (rc == 0)
         rc = kvm_add_irqfd(&vm->kvm, vm->serial_irq, LAYOUT_IRQ_COM1, err);
     return rc;
@@ -115,6 +126,8 @@ static struct minivmm *allocate(const struct minivmm_config *config)
     vm->config.expects = NULL;
     vm->config.fail_on = NULL;
     vm->config.until = NULL;
+    vm->config.console = NULL;
+    vm->config.ports = NULL;
     vm->kvm.fd = vm->kvm.vm_fd = -1;
     vm->loop.epoll_fd = vm->loop.wake.fd = -1;
     vm->deadline.source.fd = vm->panic_grace.source.fd = vm->autopsy.timer.source.fd = -1;
@@ -159,11 +172,14 @@ static int build(struct minivmm *vm, const struct minivmm_config *config, struct
         ioapic_init(&vm->ioapic, handle_route, vm);
         vm->has_ioapic = true;
         rc = create_serial(vm, err);
+        vm->config.serial = NULL; /* the caller's */
     }
     if (rc == 0)
         rc = create_power_button(vm, err);
     if (rc == 0) {
         place_devices(vm);
+        vm->slots.console_events = &machine_console_events;
+        vm->slots.console_arg = vm;
         rc = slots_create(&vm->slots, config, &vm->guest.mem, &vm->loop, &vm->kvm, &vm->mmio,
                           &vm->pio,
                           config->transport == MINIVMM_TRANSPORT_PCI ? &vm->pci_host : NULL, err);
@@ -232,6 +248,25 @@ int minivmm_power_button(struct minivmm *vm)
     return 0;
 }
 
+void minivmm_resize(struct minivmm *vm, unsigned columns, unsigned rows)
+{
+    if (vm->slots.console)
+        console_resize(vm->slots.console, columns, rows);
+}
+
+const char *minivmm_pty(const struct minivmm *vm, const char *port)
+{
+    const char *path = NULL;
+
+    if (strcmp(port, "serial") == 0)
+        return vm->serial_end.kind == MINIVMM_CHAR_PTY ? vm->serial_end.path : NULL;
+    if (vm->slots.console)
+        path = console_pty(vm->slots.console, port);
+    if (!path && vm->slots.ports)
+        path = console_pty(vm->slots.ports, port);
+    return path;
+}
+
 int minivmm_end_fd(const struct minivmm *vm)
 {
     return vm->end_fd;
@@ -268,6 +303,7 @@ void minivmm_destroy(struct minivmm *vm)
     pci_host_finish(&vm->pci_host);
     if (vm->has_serial)
         serial_finish(&vm->serial);
+    host_end_finish(&vm->serial_end);
     if (vm->has_ioapic)
         ioapic_finish(&vm->ioapic);
     watch_finish(&vm->watch);

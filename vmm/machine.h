@@ -8,13 +8,15 @@
 
 #include <stdarg.h>
 
+#include "devices/host_end.h"
 #include "devices/ioapic.h"
 #include "devices/platform_regs.h"
 #include "devices/serial.h"
-#include "vmm/console_tail.h"
 #include "vmm/autopsy.h"
+#include "vmm/console_tail.h"
 #include "vmm/event_loop.h"
 #include "vmm/guest_load.h"
+#include "vmm/guest_status.h"
 #include "vmm/kvm_clock.h"
 #include "vmm/machine_balloon.h"
 #include "vmm/slots.h"
@@ -39,6 +41,7 @@ struct minivmm {
 
     struct ioapic ioapic;
     struct serial serial;
+    struct host_end serial_end;
     int serial_irq;
     int power_irq; /* the power button's; -1: there is none */
     struct platform_regs regs;
@@ -68,7 +71,8 @@ struct minivmm {
     unsigned parked;       /* how many of them wait at the gate */
     bool panicked;         /* the guest said so; its end is a panic whatever it looks like */
     bool grace_runs;       /* the timer that ends a panicked guest, or a doomed one */
-    char doom[200];        /* the guest printed what it must not; empty: it did not */
+    struct guest_status status;
+    char doom[200]; /* the guest printed what it must not; empty: it did not */
     bool ended;
     struct minivmm_verdict verdict;
     int end_fd;
@@ -107,6 +111,7 @@ void machine_deadline_passed(void *arg);
 void machine_panic_grace_over(void *arg);
 void machine_vcpu_ended(struct vcpu *vcpu, enum vcpu_end end, const char *text);
 extern const struct serial_events machine_serial_events;
+extern const struct console_events machine_console_events;
 
 /* ---- machine_hang.c: the last words of a guest that hangs ----------------------------------- */
 

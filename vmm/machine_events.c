@@ -14,10 +14,11 @@
 
 /*
  * What the end really is, whatever it looks like: a panicked guest has panicked, one that printed
- * what it must not has failed, and so has one that ends well before all was printed that was
- * expected. Only a stop from outside is none of the guest's.
+ * what it must not has failed, and so has one that has said so through its status port, or that
+ * ends well before all was printed that was expected. Only a stop from outside is none of the
+ * guest's.
  */
-static enum minivmm_end judge(struct minivmm *vm, enum minivmm_end end, uint32_t status)
+static enum minivmm_end judge(struct minivmm *vm, enum minivmm_end end, uint32_t *status)
 {
     const size_t size = sizeof(vm->verdict.text);
     unsigned number;
@@ -32,7 +33,12 @@ static enum minivmm_end judge(struct minivmm *vm, enum minivmm_end end, uint32_t
         snprintf(vm->verdict.text, size, "forbidden text: %s", vm->doom);
         return MINIVMM_END_EXPECTATION;
     }
-    bool passes = verdict_exit_code(end, status) == MINIVMM_EXIT_OK;
+    bool passes = verdict_exit_code(end, *status) == MINIVMM_EXIT_OK;
+    if (passes && guest_status(&vm->status) > 0) { /* however well it ends */
+        *status = (uint32_t)guest_status(&vm->status);
+        snprintf(vm->verdict.text, size, "guest reported status %u", *status);
+        return MINIVMM_END_STATUS;
+    }
     const char *unmet = passes ? watch_unmet(&vm->watch, &number) : NULL;
     if (unmet) {
         snprintf(vm->verdict.text, size, "expectation %u was not met: %s", number, unmet);
@@ -55,7 +61,7 @@ void machine_decide(struct minivmm *vm, enum minivmm_end end, uint32_t status, c
                     va_list args)
 {
     vsnprintf(vm->verdict.text, sizeof(vm->verdict.text), format, args);
-    end = judge(vm, end, status);
+    end = judge(vm, end, &status);
     vm->verdict.end = end;
     vm->verdict.status = end == MINIVMM_END_STATUS ? status : 0;
     vm->verdict.exit_code = verdict_exit_code(end, status);
@@ -197,20 +203,38 @@ void machine_expected(void *arg, unsigned number, const char *text)
 
 void machine_driver_ok(void *arg, const char *name, unsigned slot)
 {
-    machine_tell(arg, (struct minivmm_event){
-                          .kind = MINIVMM_EVENT_DRIVER_OK, .name = name, .number = slot});
+    machine_tell(
+        arg, (struct minivmm_event){.kind = MINIVMM_EVENT_DRIVER_OK, .name = name, .number = slot});
+}
+
+static void note_output(struct minivmm *vm, enum watch_source source, const uint8_t *data,
+                        size_t size)
+{
+    if (!__atomic_load_n(&vm->printed, __ATOMIC_RELAXED) &&
+        !__atomic_exchange_n(&vm->printed, true, __ATOMIC_RELAXED))
+        machine_tell(vm, (struct minivmm_event){.kind = MINIVMM_EVENT_OUTPUT});
+    console_tail_feed(&vm->tail, data, size); /* first: what is found in it shall be in it */
+    machine_hang_output(vm);
+    watch_feed(&vm->watch, source, data, size);
 }
 
 static void handle_printed(void *arg, uint8_t byte)
 {
-    struct minivmm *vm = arg;
+    note_output(arg, WATCH_SERIAL, &byte, 1);
+}
 
-    if (!__atomic_load_n(&vm->printed, __ATOMIC_RELAXED) &&
-        !__atomic_exchange_n(&vm->printed, true, __ATOMIC_RELAXED))
-        machine_tell(vm, (struct minivmm_event){.kind = MINIVMM_EVENT_OUTPUT});
-    console_tail_feed(&vm->tail, &byte, 1); /* first: what is found in it shall be in it */
-    machine_hang_output(vm);
-    watch_feed(&vm->watch, &byte, 1);
+static void handle_console_printed(void *arg, const uint8_t *data, size_t size)
+{
+    note_output(arg, WATCH_CONSOLE, data, size);
+}
+
+/* Written to the status port. */
+static void handle_status(void *arg, const uint8_t *data, size_t size)
+{
+    struct minivmm *vm = arg;
+    pthread_mutex_lock(&vm->lock);
+    guest_status_feed(&vm->status, data, size);
+    pthread_mutex_unlock(&vm->lock);
 }
 
 void machine_deadline_passed(void *arg)
@@ -242,3 +266,13 @@ static void handle_serial_failure(void *arg, int error)
 
 const struct serial_events machine_serial_events = {
     .printed = handle_printed, .leave = handle_escape, .failed = handle_serial_failure};
+
+static void handle_console_failure(void *arg, const char *name, int error)
+{
+    machine_end(arg, MINIVMM_END_ERROR, 0, "port %s: output: %s", name, strerror(error));
+}
+
+const struct console_events machine_console_events = {.printed = handle_console_printed,
+                                                      .status = handle_status,
+                                                      .leave = handle_escape,
+                                                      .failed = handle_console_failure};

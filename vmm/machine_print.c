@@ -81,5 +81,5 @@ const char *minivmm_cmdline(const struct minivmm *vm)
 
 const char *minivmm_device(const struct minivmm *vm, unsigned slot)
 {
-    return slot < vm->slots.count ? vm->slots.mmio[slot].dev->type->name : NULL;
+    return slot < vm->slots.count ? vm->slots.devs[slot]->type->name : NULL;
 }

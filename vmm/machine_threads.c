@@ -36,27 +36,48 @@ static void *vcpu_main(void *arg)
     return NULL;
 }
 
+/* Who wants an end now gets it, however slowly a reader takes the rest. */
+static bool may_wait(struct minivmm *vm)
+{
+    pthread_mutex_lock(&vm->lock);
+    bool asked = vm->verdict.end == MINIVMM_END_STOPPED || vm->verdict.end == MINIVMM_END_TIMEOUT;
+    pthread_mutex_unlock(&vm->lock);
+    return !asked;
+}
+
+/* A pass whose output did not arrive is no pass. */
+static void note_lost_output(struct minivmm *vm, const char *name, int rc)
+{
+    pthread_mutex_lock(&vm->lock);
+    if (vm->verdict.exit_code == MINIVMM_EXIT_OK) {
+        vm->verdict =
+            (struct minivmm_verdict){.end = MINIVMM_END_ERROR, .exit_code = MINIVMM_EXIT_ERROR};
+        snprintf(vm->verdict.text, sizeof(vm->verdict.text), "%s output: %s", name,
+                 rc == -ETIMEDOUT ? "its reader takes no more" : strerror(-rc));
+    }
+    pthread_mutex_unlock(&vm->lock);
+}
+
+/* On the loop's thread: what drivers have handed over to their consoles is output too. */
+static void drain_consoles(struct event_call *call)
+{
+    struct minivmm *vm = call->arg;
+    const char *name;
+
+    int rc = slots_drain(&vm->slots, may_wait(vm), &name);
+    if (rc < 0)
+        note_lost_output(vm, name, rc);
+    event_call_done(&vm->loop, call);
+}
+
 static void *loop_main(void *arg)
 {
     struct minivmm *vm = arg;
 
     event_loop_run(&vm->loop);
-    pthread_mutex_lock(&vm->lock);
-    bool asked = vm->verdict.end == MINIVMM_END_STOPPED || vm->verdict.end == MINIVMM_END_TIMEOUT;
-    pthread_mutex_unlock(&vm->lock);
-    /* Who wants an end now gets it, however slowly the reader takes the rest. */
-    int rc = host_stream_drain(&vm->serial.stream, !asked);
-    if (rc < 0) {
-        pthread_mutex_lock(&vm->lock);
-        if (vm->verdict.exit_code == MINIVMM_EXIT_OK) {
-            /* A pass whose output did not arrive is no pass. */
-            vm->verdict =
-                (struct minivmm_verdict){.end = MINIVMM_END_ERROR, .exit_code = MINIVMM_EXIT_ERROR};
-            snprintf(vm->verdict.text, sizeof(vm->verdict.text), "serial output: %s",
-                     rc == -ETIMEDOUT ? "its reader takes no more" : strerror(-rc));
-        }
-        pthread_mutex_unlock(&vm->lock);
-    }
+    int rc = host_stream_drain(&vm->serial.stream, may_wait(vm));
+    if (rc < 0)
+        note_lost_output(vm, "serial", rc);
     return NULL;
 }
 
@@ -96,6 +117,8 @@ void machine_join_threads(struct minivmm *vm)
         struct event_call call = {.run = take_devices, .arg = vm};
         if (vm->verdict.exit_code == MINIVMM_EXIT_FAULT) /* before requests in work are ended */
             event_loop_call(&vm->loop, &call);
+        struct event_call drain = {.run = drain_consoles, .arg = vm};
+        event_loop_call(&vm->loop, &drain);
         slots_shutdown(&vm->slots);
         event_loop_stop(&vm->loop);
         pthread_join(vm->loop_thread, NULL);

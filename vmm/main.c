@@ -40,7 +40,7 @@ static int open_signals(void)
 {
     sigset_t set;
     sigemptyset(&set);
-    const int watched[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT};
+    const int watched[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH};
     for (size_t i = 0; i < sizeof(watched) / sizeof(watched[0]); i++) {
         struct sigaction action;
         if (sigaction(watched[i], NULL, &action) == 0 && action.sa_handler != SIG_IGN)
@@ -96,15 +96,24 @@ static void end_at_once_by_signals(bool quiet)
     sigprocmask(SIG_UNBLOCK, &set, NULL);
 }
 
+static bool on_terminal; /* the guest has standard input and output */
+
 static void handle_signal(struct minivmm *vm, int signal)
 {
+    unsigned columns, rows;
+
     switch (signal) {
     case SIGTSTP: /* the shell gets its terminal back while we are stopped */
         terminal_leave();
         raise(SIGSTOP);
         break;
     case SIGCONT:
-        terminal_enter(STDIN_FILENO);
+        if (on_terminal)
+            terminal_enter(STDIN_FILENO);
+        break;
+    case SIGWINCH:
+        if (terminal_size(STDOUT_FILENO, &columns, &rows))
+            minivmm_resize(vm, columns, rows);
         break;
     default:
         minivmm_stop(vm, signal);
@@ -153,6 +162,20 @@ static void print_line(void *arg, const char *line)
 {
     (void)arg;
     fprintf(stderr, "minivmm: %s%s\n", line, isatty(STDERR_FILENO) ? "\r" : ""); /* it may be raw */
+}
+
+/* Where a person finds the terminals that were made. */
+static void print_ptys(const struct options *options, const struct minivmm *vm)
+{
+    if (minivmm_pty(vm, "serial"))
+        fprintf(stderr, "serial: %s\n", minivmm_pty(vm, "serial"));
+    if (minivmm_pty(vm, "console"))
+        fprintf(stderr, "console: %s\n", minivmm_pty(vm, "console"));
+    for (unsigned i = 0; i < options->vm.port_count; i++) {
+        if (minivmm_pty(vm, options->ports[i].name))
+            fprintf(stderr, "port %s: %s\n", options->ports[i].name,
+                    minivmm_pty(vm, options->ports[i].name));
+    }
 }
 
 /* The exit code, once the reports are written; if they cannot be, that is the last line. */
@@ -212,7 +235,9 @@ static int run(struct options *options, struct report *report)
         api_destroy(listeners.api);
         return refuse(report, err.text);
     }
-    terminal_enter(STDIN_FILENO);
+    print_ptys(options, vm);
+    if (on_terminal)
+        terminal_enter(STDIN_FILENO);
     minivmm_start(vm);
     if (listeners.api)
         api_run(listeners.api, vm, &options->vm, signals, take_signal);
@@ -243,9 +268,14 @@ static int run_reported(struct options *options, int argc, char **argv,
     struct minivmm_error err;
     int code;
 
-    options->vm.serial_in = fcntl(STDIN_FILENO, F_GETFD) < 0 ? -1 : STDIN_FILENO;
-    options->vm.serial_out = options->tap_output ? STDERR_FILENO : STDOUT_FILENO;
-    options->vm.serial_escape = isatty(STDIN_FILENO);
+    on_terminal = options->stdio;
+    if (on_terminal) {
+        options->stdio->in = fcntl(STDIN_FILENO, F_GETFD) < 0 ? -1 : STDIN_FILENO;
+        options->stdio->out = options->tap_output ? STDERR_FILENO : STDOUT_FILENO;
+        options->stdio->escape = isatty(STDIN_FILENO);
+    }
+    if (options->stdio == &options->console)
+        terminal_size(options->stdio->out, &options->vm.columns, &options->vm.rows);
     if (!options->quiet)
         options->vm.log = print_line;
     /* Descriptors that are closed now would become someone else's: a guest's output in a file. */

@@ -96,6 +96,41 @@ struct minivmm_net {
     bool deny; /* user: nothing gets out but to the host's own forwards */
 };
 
+/* What is behind a guest's character device on the host. */
+enum minivmm_char_kind {
+    MINIVMM_CHAR_NULL, /* nothing: output is thrown away, input never comes */
+    MINIVMM_CHAR_FDS,  /* descriptors of the caller's, duplicated */
+    MINIVMM_CHAR_FILE, /* a file, created or emptied, that gets the output */
+    MINIVMM_CHAR_UNIX, /* a listening socket, created with mode 0600 and removed at the end */
+    MINIVMM_CHAR_PTY,  /* a new pseudo terminal; minivmm_pty says which */
+};
+
+/*
+ * A slow reader slows the guest: output is buffered up to 64 KiB, and then the guest waits. Where
+ * nobody has opened the pseudo terminal or connected to the socket, the last 64 KiB of output are
+ * kept for the next one who does. A socket serves one client at a time.
+ */
+struct minivmm_char {
+    enum minivmm_char_kind kind;
+    int in, out;      /* FDS: -1 for none */
+    bool escape;      /* FDS: Ctrl-A x in the input stops the VM, Ctrl-A Ctrl-A is one Ctrl-A */
+    const char *path; /* FILE, UNIX */
+};
+
+#define MINIVMM_PORTS_MAX   16u
+#define MINIVMM_PORT_NAME   63u /* bytes of a port's name, at most */
+#define MINIVMM_STATUS_PORT "org.minivmm.status"
+
+/*
+ * A port of virtio-console: /dev/virtio-ports/NAME in the guest, where udev runs. Names are of
+ * letters, digits and "._-", and MINIVMM_STATUS_PORT is taken. A guest's program may open it before
+ * anybody is there on the host.
+ */
+struct minivmm_port {
+    const char *name;
+    struct minivmm_char host;
+};
+
 /* Text that the guest has to print: a POSIX extended regular expression. */
 struct minivmm_expect {
     const char *pattern;
@@ -147,6 +182,17 @@ struct minivmm_config {
     const struct minivmm_net *nets;
     unsigned net_count;
     bool rng; /* virtio-rng: the host's random numbers */
+    const struct minivmm_char *serial;  /* COM1; NULL: what serial_in, _out and _escape say */
+    const struct minivmm_char *console; /* hvc0 of the guest, its console then; NULL: none */
+    unsigned columns, rows;             /* of the console's terminal; 0: not known */
+    const struct minivmm_port *ports;
+    unsigned port_count;
+    /*
+     * A port MINIVMM_STATUS_PORT: a guest that writes a line with a number from 1 to 119 there has
+     * failed with that status, however well it then ends; 0 takes it back; anything else counts as
+     * 119.
+     */
+    bool status_port;
     /*
      * virtio-balloon: takes memory the guest does without for as long as the host wants it. A guest
      * with a driver for it also gives back what it frees, by itself.
@@ -324,6 +370,14 @@ int minivmm_end_fd(const struct minivmm *vm);
  * May be called again. -EINVAL before start.
  */
 int minivmm_wait(struct minivmm *vm, struct minivmm_verdict *verdict);
+
+/*
+ * The terminal of the console has another size now. Only for a VM that was created with a size.
+ */
+void minivmm_resize(struct minivmm *vm, unsigned columns, unsigned rows);
+
+/* The path of a port's pseudo terminal; "serial" and "console" are ports too. NULL: it has none. */
+const char *minivmm_pty(const struct minivmm *vm, const char *port);
 
 /*
  * After minivmm_wait: registers and last exits of the vCPUs, for a person; of the ninth and later

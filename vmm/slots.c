@@ -255,6 +255,44 @@ static int create_net(struct slots *slots, const struct minivmm_net *config,
     return rc;
 }
 
+/* ---- consoles ------------------------------------------------------------------------------ */
+
+/* The console is a device of its own, see console.h. */
+static int create_consoles(struct slots *slots, const struct minivmm_config *config,
+                           const struct guest_mem *mem, struct event_loop *loop,
+                           struct minivmm_error *err)
+{
+    const struct console_config console = {.console = config->console,
+                                           .columns = config->columns,
+                                           .rows = config->rows,
+                                           .events = slots->console_events,
+                                           .arg = slots->console_arg};
+    const struct console_config ports = {.ports = config->ports,
+                                         .port_count = config->port_count,
+                                         .status_port = config->status_port,
+                                         .events = slots->console_events,
+                                         .arg = slots->console_arg};
+    int rc = 0;
+
+    if (config->console) {
+        rc = console_create(&console, mem, loop, &slots->console, err);
+        if (rc == 0)
+            rc = place(slots, console_device(slots->console), err);
+    }
+    if (rc == 0 && (config->port_count > 0 || config->status_port)) {
+        rc = console_create(&ports, mem, loop, &slots->ports, err);
+        if (rc == 0)
+            rc = place(slots, console_device(slots->ports), err);
+    }
+    return rc;
+}
+
+int slots_drain(struct slots *slots, bool patient, const char **name)
+{
+    int rc = slots->console ? console_drain(slots->console, patient, name) : 0;
+    return rc == 0 && slots->ports ? console_drain(slots->ports, patient, name) : rc;
+}
+
 /* ---- all of them --------------------------------------------------------------------------- */
 
 int slots_create(struct slots *slots, const struct minivmm_config *config,
@@ -293,6 +331,8 @@ int slots_create(struct slots *slots, const struct minivmm_config *config,
         if (rc == 0)
             rc = place(slots, balloon_device(slots->balloon), err);
     }
+    if (rc == 0)
+        rc = create_consoles(slots, config, mem, loop, err);
     return rc;
 }
 
@@ -301,7 +341,7 @@ static void tell_driver_ok(void *arg, const struct virtio_dev *dev)
     struct slots *slots = arg;
 
     for (unsigned i = 0; i < slots->count; i++) {
-        if (slots->mmio[i].dev == dev)
+        if (slots->devs[i] == dev)
             slots->driver_ok(slots->driver_ok_arg, dev->type->name, i);
     }
 }
@@ -312,8 +352,8 @@ void slots_listen(struct slots *slots,
     slots->driver_ok = driver_ok;
     slots->driver_ok_arg = arg;
     for (unsigned i = 0; i < slots->count; i++) {
-        slots->mmio[i].dev->driver_ok = tell_driver_ok;
-        slots->mmio[i].dev->driver_ok_arg = slots;
+        slots->devs[i]->driver_ok = tell_driver_ok;
+        slots->devs[i]->driver_ok_arg = slots;
     }
 }
 
@@ -326,13 +366,13 @@ void slots_shutdown(struct slots *slots)
 void slots_pause(struct slots *slots)
 {
     for (unsigned i = 0; i < slots->count; i++)
-        virtio_pause(slots->mmio[i].dev);
+        virtio_pause(slots->devs[i]);
 }
 
 void slots_resume(struct slots *slots)
 {
     for (unsigned i = 0; i < slots->count; i++)
-        virtio_resume(slots->mmio[i].dev);
+        virtio_resume(slots->devs[i]);
 }
 
 void slots_finish(struct slots *slots)
@@ -350,6 +390,8 @@ void slots_finish(struct slots *slots)
     balloon_destroy(slots->balloon);
     for (unsigned i = 0; i < slots->count; i++)
         virtio_pci_finish(&slots->pci[i]);
+    console_destroy(slots->console);
+    console_destroy(slots->ports);
     if (slots->kvm && slots->nowhere >= 0)
         close(slots->nowhere);
     *slots = (struct slots){0};
@@ -383,7 +425,7 @@ void slots_print(const struct slots *slots, FILE *out)
 void slots_metrics(const struct slots *slots, struct minivmm_metrics *metrics)
 {
     for (unsigned i = 0; i < slots->count && i < MINIVMM_DEVICES_MAX; i++) {
-        const struct virtio_dev *dev = slots->mmio[i].dev;
+        const struct virtio_dev *dev = slots->devs[i];
         struct minivmm_device_metrics *device = &metrics->devices[metrics->device_count++];
         device->name = dev->type->name;
         device->breaks = counter_get(&dev->breaks);

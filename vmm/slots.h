@@ -8,6 +8,7 @@
 
 #include "devices/balloon.h"
 #include "devices/blk.h"
+#include "devices/console.h"
 #include "devices/net.h"
 #include "devices/pcap.h"
 #include "devices/pci_host.h"
@@ -39,7 +40,11 @@ struct slots {
     struct pcap *pcaps[LAYOUT_VIRTIO_SLOTS];
     struct vhost_net *vhosts[LAYOUT_VIRTIO_SLOTS];
     struct rng rng;
-    struct balloon *balloon; /* NULL without */
+    struct balloon *balloon;                     /* NULL without */
+    struct console *console;                     /* NULL: none */
+    struct console *ports;                       /* as well */
+    const struct console_events *console_events; /* filled in before slots_create */
+    void *console_arg;
 
     void (*driver_ok)(void *arg, const char *name, unsigned slot); /* see slots_listen */
     void *driver_ok_arg;
@@ -53,7 +58,7 @@ struct slots {
 
 /*
  * Create every device and put it on the buses, and on `pci_host` if there is one, which stays the
- * caller's; `slots` is {0}. On failure slots_finish cleans up.
+ * caller's; `slots` is {0} but for its events. On failure slots_finish cleans up.
  */
 int slots_create(struct slots *slots, const struct minivmm_config *config,
                  const struct guest_mem *mem, struct event_loop *loop, struct kvm *kvm,
@@ -66,6 +71,9 @@ int slots_create(struct slots *slots, const struct minivmm_config *config,
  */
 void slots_listen(struct slots *slots,
                   void (*driver_ok)(void *arg, const char *name, unsigned slot), void *arg);
+
+/* The vCPUs are gone, on the loop's thread: see console_drain. */
+int slots_drain(struct slots *slots, bool patient, const char **name);
 
 /* The vCPUs are gone, the loop still runs: end all I/O. Nothing touches guest memory afterwards. */
 void slots_shutdown(struct slots *slots);

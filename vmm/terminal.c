@@ -2,6 +2,7 @@
 
 #include <signal.h>
 #include <stddef.h>
+#include <sys/ioctl.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -67,4 +68,15 @@ void terminal_enter(int fd)
     }
     cfmakeraw(&raw);
     tcsetattr(fd, TCSADRAIN, &raw);
+}
+
+bool terminal_size(int fd, unsigned *columns, unsigned *rows)
+{
+    struct winsize size;
+
+    if (ioctl(fd, TIOCGWINSZ, &size) < 0 || size.ws_col == 0 || size.ws_row == 0)
+        return false;
+    *columns = size.ws_col;
+    *rows = size.ws_row;
+    return true;
 }

@@ -5,6 +5,8 @@
 #ifndef VMM_TERMINAL_H
 #define VMM_TERMINAL_H
 
+#include <stdbool.h>
+
 /*
  * Hand the terminal on `fd` to the guest: every key goes to it. Nothing happens when `fd` is no
  * terminal or minivmm is in its background; to take it again does no harm. From here on, crashes of
@@ -20,5 +22,8 @@ void terminal_hear_signals(void);
 
 /* terminal_leave without waiting for a reader of what was written, in a signal handler. */
 void terminal_abandon(void);
+
+/* The size of the terminal on `fd`; false where it is none, or has none. */
+bool terminal_size(int fd, unsigned *columns, unsigned *rows);
 
 #endif

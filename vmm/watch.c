@@ -54,8 +54,8 @@ static const char *bad_place(const char *text, char *place, size_t size)
     return place;
 }
 
-static int add_rule(struct watch_rule *rules, unsigned *count, const char *option, const char *text,
-                    struct minivmm_error *err)
+static int add_rule(struct watch *watch, struct watch_rule *rules, unsigned *count,
+                    const char *option, const char *text, struct minivmm_error *err)
 {
     struct watch_rule *rule = &rules[*count];
     char reason[120], place[40];
@@ -72,6 +72,7 @@ static int add_rule(struct watch_rule *rules, unsigned *count, const char *optio
         return error_set(err, -ENOMEM, "%s: out of memory", option);
     }
     rule->is = WATCH_FORBIDDEN;
+    rule->has_literals = literals_add(&watch->literals, text);
     (*count)++;
     return 0;
 }
@@ -82,21 +83,22 @@ static int add_rules(struct watch *watch, const struct minivmm_config *config,
     int rc = 0;
 
     for (unsigned i = 0; rc == 0 && i < config->expect_count; i++) {
-        rc = add_rule(watch->expects, &watch->expect_count, "expect", config->expects[i].pattern,
-                      err);
+        rc = add_rule(watch, watch->expects, &watch->expect_count, "expect",
+                      config->expects[i].pattern, err);
         if (rc == 0)
             watch->expects[i].within = config->expects[i].within;
     }
     for (unsigned i = 0; rc == 0 && i < DEFAULT_FORBIDS && !config->no_default_fail_on; i++) {
-        rc =
-            add_rule(watch->forbids, &watch->forbid_count, "fail-on", default_forbids[i].text, err);
+        rc = add_rule(watch, watch->forbids, &watch->forbid_count, "fail-on",
+                      default_forbids[i].text, err);
         if (rc == 0)
             watch->forbids[i].is = default_forbids[i].is;
     }
     for (unsigned i = 0; rc == 0 && i < config->fail_on_count; i++)
-        rc = add_rule(watch->forbids, &watch->forbid_count, "fail-on", config->fail_on[i], err);
+        rc = add_rule(watch, watch->forbids, &watch->forbid_count, "fail-on", config->fail_on[i],
+                      err);
     if (rc == 0 && config->until)
-        rc = add_rule(watch->until, &watch->until_count, "until", config->until, err);
+        rc = add_rule(watch, watch->until, &watch->until_count, "until", config->until, err);
     return rc;
 }
 
@@ -163,87 +165,142 @@ static void find(struct watch *watch, struct finding *finding, enum watch_outcom
 }
 
 /* Does the rule match what is left of the line? Then that much of it is used up. */
-static bool use_up(struct watch *watch, const struct watch_rule *rule)
+static bool use_up(struct watch_line *line, const struct watch_rule *rule)
 {
     regmatch_t match;
 
-    if (regexec(&rule->regex, watch->line + watch->looked, 1, &match,
-                watch->looked ? REG_NOTBOL : 0) != 0)
+    if (regexec(&rule->regex, line->text + line->looked, 1, &match,
+                line->looked ? REG_NOTBOL : 0) != 0)
         return false;
-    watch->looked += (unsigned)match.rm_eo;
+    line->looked += (unsigned)match.rm_eo;
     return true;
 }
 
-static void look_at_line(struct watch *watch, struct finding *finding)
+/* Must every rule that counts now have some of the literals in what it matches? */
+static bool needs_literals(const struct watch *watch)
 {
-    watch->line[watch->length] = '\0';
+    bool needs = true;
+
+    for (unsigned i = 0; i < watch->forbid_count; i++)
+        needs &= watch->forbids[i].has_literals;
+    if (watch->met < watch->expect_count)
+        needs &= watch->expects[watch->met].has_literals;
+    else if (watch->until_count > 0)
+        needs &= watch->until[0].has_literals;
+    return needs;
+}
+
+static void look_at_line(struct watch *watch, struct watch_line *line, struct finding *finding)
+{
+    if (needs_literals(watch) &&
+        !literals_occur(&watch->literals, (const uint8_t *)line->text, line->length))
+        return;
+    line->text[line->length] = '\0';
     for (unsigned i = 0; i < watch->forbid_count && !watch->over; i++) {
         const struct watch_rule *rule = &watch->forbids[i];
-        if (regexec(&rule->regex, watch->line, 0, NULL, 0) == 0)
-            find(watch, finding, rule->is, watch->line);
+        if (regexec(&rule->regex, line->text, 0, NULL, 0) == 0)
+            find(watch, finding, rule->is, line->text);
     }
-    while (watch->met < watch->expect_count && use_up(watch, &watch->expects[watch->met])) {
+    while (watch->met < watch->expect_count && use_up(line, &watch->expects[watch->met])) {
         const char *text = watch->expects[watch->met++].text;
         if (watch->expected)
             watch->expected(watch->arg, watch->met, text);
     }
     if (watch->until_count > 0 && watch->met == watch->expect_count &&
-        use_up(watch, &watch->until[0]))
+        use_up(line, &watch->until[0]))
         find(watch, finding, WATCH_UNTIL, watch->until[0].text);
 }
 
-static void begin_line(struct watch *watch)
+static void look_at_lines(struct watch *watch, struct finding *finding)
 {
-    watch->length = watch->looked = 0;
+    for (unsigned i = 0; i < WATCH_SOURCES; i++)
+        look_at_line(watch, &watch->lines[i], finding);
+}
+
+static void begin_line(struct watch_line *line)
+{
+    line->length = line->looked = 0;
 }
 
 /* A byte that is neither a control character nor part of a control sequence. */
-static void add_byte(struct watch *watch, uint8_t byte, struct finding *finding)
+static void add_byte(struct watch *watch, struct watch_line *line, uint8_t byte,
+                     struct finding *finding)
 {
-    if (watch->length == WATCH_LINE_MAX) {
+    if (line->length == WATCH_LINE_MAX) {
         const unsigned half = WATCH_LINE_MAX / 2;
-        look_at_line(watch, finding);
-        memmove(watch->line, watch->line + half, watch->length - half);
-        watch->length -= half;
-        watch->looked = watch->looked > half ? watch->looked - half : 0;
+        look_at_line(watch, line, finding);
+        memmove(line->text, line->text + half, line->length - half);
+        line->length -= half;
+        line->looked = line->looked > half ? line->looked - half : 0;
     }
-    watch->line[watch->length++] = (char)byte;
+    line->text[line->length++] = (char)byte;
 }
 
 /* ECMA-48: escape sequences, control sequences, and strings that end in BEL or ST. */
-static void take_byte(struct watch *watch, uint8_t byte, struct finding *finding)
+static void take_byte(struct watch *watch, struct watch_line *line, uint8_t byte,
+                      struct finding *finding)
 {
-    switch (watch->state) {
+    switch (line->state) {
     case WATCH_TEXT:
         if (byte == 0x1b) {
-            watch->state = WATCH_ESCAPE;
+            line->state = WATCH_ESCAPE;
         } else if (byte == '\n') {
-            look_at_line(watch, finding);
-            begin_line(watch);
+            look_at_line(watch, line, finding);
+            begin_line(line);
         } else if (byte >= ' ' || byte == '\t') {
-            add_byte(watch, byte, finding);
+            add_byte(watch, line, byte, finding);
         }
         break;
     case WATCH_ESCAPE:
-        watch->state = byte == '['                                                ? WATCH_CSI
-                       : byte == ']' || byte == 'P' || byte == '^' || byte == '_' ? WATCH_STRING
-                       : byte >= 0x20 && byte < 0x30                              ? WATCH_ESCAPE
-                                                                                  : WATCH_TEXT;
+        line->state = byte == '['                                                ? WATCH_CSI
+                      : byte == ']' || byte == 'P' || byte == '^' || byte == '_' ? WATCH_STRING
+                      : byte >= 0x20 && byte < 0x30                              ? WATCH_ESCAPE
+                                                                                 : WATCH_TEXT;
         break;
     case WATCH_CSI:
         if (byte >= 0x40 || byte < 0x20)
-            watch->state = WATCH_TEXT;
+            line->state = WATCH_TEXT;
         break;
     case WATCH_STRING:
         if (byte == 0x07 || byte == '\n')
-            watch->state = WATCH_TEXT;
+            line->state = WATCH_TEXT;
         else if (byte == 0x1b)
-            watch->state = WATCH_STRING_ESCAPE;
+            line->state = WATCH_STRING_ESCAPE;
         break;
     case WATCH_STRING_ESCAPE:
-        watch->state = byte == '\\' ? WATCH_TEXT : WATCH_STRING;
+        line->state = byte == '\\' ? WATCH_TEXT : WATCH_STRING;
         break;
     }
+}
+
+/*
+ * Lines from the beginning of `data` on that need no closer look, because they cannot match:
+ * returns how many bytes they are.
+ */
+static size_t skip_lines(const struct watch *watch, const struct watch_line *line,
+                         const uint8_t *data, size_t size)
+{
+    if (line->state != WATCH_TEXT || line->length > 0 || size < 2)
+        return 0;
+    const uint8_t *end = memrchr(data, '\n', size);
+    if (!end || !needs_literals(watch))
+        return 0;
+    size_t length = (size_t)(end - data) + 1;
+    return literals_occur(&watch->literals, data, length) ? 0 : length;
+}
+
+/* Ordinary characters at the beginning of `data` go into the line; returns how many. */
+static size_t take_plain(struct watch_line *line, const uint8_t *data, size_t size)
+{
+    size_t room = WATCH_LINE_MAX - line->length, n = 0;
+
+    if (line->state != WATCH_TEXT)
+        return 0;
+    while (n < size && n < room && data[n] >= ' ')
+        n++;
+    memcpy(line->text + line->length, data, n);
+    line->length += (unsigned)n;
+    return n;
 }
 
 /* ---- time ---------------------------------------------------------------------------------- */
@@ -304,7 +361,7 @@ static void handle_timer(void *arg)
     pthread_mutex_lock(&watch->lock);
     if (watch->timer_set) {
         watch->timer_set = false;
-        look_at_line(watch, &finding);
+        look_at_lines(watch, &finding);
     }
     look_at_clock(watch, &finding);
     pthread_mutex_unlock(&watch->lock);
@@ -344,18 +401,26 @@ void watch_resume(struct watch *watch)
     deliver(watch, &finding);
 }
 
-void watch_feed(struct watch *watch, const uint8_t *data, size_t size)
+void watch_feed(struct watch *watch, enum watch_source source, const uint8_t *data, size_t size)
 {
+    struct watch_line *line = &watch->lines[source];
     struct finding finding = {0};
 
     pthread_mutex_lock(&watch->lock);
-    for (size_t i = 0; i < size; i++)
-        take_byte(watch, data[i], &finding);
+    for (size_t i = skip_lines(watch, line, data, size); i < size;) {
+        i += take_plain(line, data + i, size - i);
+        if (i == size)
+            break;
+        bool ends = data[i] == '\n';
+        take_byte(watch, line, data[i++], &finding);
+        if (ends)
+            i += skip_lines(watch, line, data + i, size - i);
+    }
     if (watch->silence)
         watch->last_output = clock_now_ns();
     /* Prompts do not end in a newline, and only they have to be waited for. */
     bool waits = watch->met < watch->expect_count || watch->until_count > 0;
-    if (waits && watch->length > 0 && !watch->timer_set && !watch->over) {
+    if (waits && line->length > 0 && !watch->timer_set && !watch->over) {
         watch->timer_set = true;
         event_timer_set(&watch->timer, PARTIAL_NS);
     }
@@ -368,7 +433,7 @@ const char *watch_unmet(struct watch *watch, unsigned *number)
     struct finding finding = {0};
 
     pthread_mutex_lock(&watch->lock);
-    look_at_line(watch, &finding);
+    look_at_lines(watch, &finding);
     bool unmet = watch->met < watch->expect_count;
     *number = watch->met + 1;
     const char *text = unmet ? watch->expects[watch->met].text : NULL;

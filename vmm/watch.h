@@ -13,6 +13,7 @@
 #include <regex.h>
 
 #include "vmm/event_loop.h"
+#include "vmm/literals.h"
 #include "vmm/minivmm.h"
 
 #define WATCH_LINE_MAX 4096u /* longer lines are matched in halves */
@@ -27,9 +28,20 @@ enum watch_outcome {
 
 struct watch_rule {
     regex_t regex;
+    bool has_literals;     /* text of it is among the watch's literals */
     const char *text;      /* as it was given, a copy */
     unsigned within;       /* seconds from the start; 0: any time */
     enum watch_outcome is; /* of a rule that forbids */
+};
+
+/* Where text comes from: a line is of one of these. */
+enum watch_source { WATCH_SERIAL, WATCH_CONSOLE, WATCH_SOURCES };
+
+struct watch_line {
+    enum { WATCH_TEXT, WATCH_ESCAPE, WATCH_CSI, WATCH_STRING, WATCH_STRING_ESCAPE } state;
+    char text[WATCH_LINE_MAX + 1];
+    unsigned length;
+    unsigned looked; /* bytes that a match has used up */
 };
 
 struct watch {
@@ -49,11 +61,9 @@ struct watch {
     bool over;            /* an outcome was reported that ends the watch */
     bool timer_set;       /* for an unfinished line */
     uint64_t last_output;
-    uint64_t paused; /* since when; 0: it runs */
-    enum { WATCH_TEXT, WATCH_ESCAPE, WATCH_CSI, WATCH_STRING, WATCH_STRING_ESCAPE } state;
-    char line[WATCH_LINE_MAX + 1];
-    unsigned length;
-    unsigned looked; /* bytes of the line that a match has used up */
+    uint64_t paused;          /* since when; 0: it runs */
+    struct literals literals; /* of all rules that have some */
+    struct watch_line lines[WATCH_SOURCES];
 };
 
 /*
@@ -72,12 +82,12 @@ void watch_start(struct watch *watch);
 void watch_pause(struct watch *watch);
 void watch_resume(struct watch *watch);
 
-/* The guest has printed this. */
-void watch_feed(struct watch *watch, const uint8_t *data, size_t size);
+/* The guest has printed this. Expectations may be met in turn by different sources. */
+void watch_feed(struct watch *watch, enum watch_source source, const uint8_t *data, size_t size);
 
 /*
  * After an orderly end: the first expectation that was not met, or NULL; *number counts from 1.
- * What stands on an unfinished line counts.
+ * What stands on unfinished lines counts.
  */
 const char *watch_unmet(struct watch *watch, unsigned *number);
 

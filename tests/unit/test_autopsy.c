@@ -197,8 +197,8 @@ static void expect_devices(struct virtio_rig *rig, const char *name, const char 
     struct autopsy autopsy = {0};
 
     slots = (struct slots){.count = 2};
-    slots.mmio[0] = rig->slots[RIG_SLOT_RNG];
-    slots.mmio[1] = rig->slots[RIG_SLOT_BLK];
+    slots.devs[0] = rig->slots[RIG_SLOT_RNG].dev;
+    slots.devs[1] = rig->slots[RIG_SLOT_BLK].dev;
     autopsy_take_devices(&autopsy, &slots);
     for (size_t i = 0; i < parts_count; i++)
         cr_expect(strstr(autopsy.devices, parts[i]), "%s: no \"%s\" in\n%s", name, parts[i],

@@ -54,6 +54,24 @@ Test(cmdline, puts_defaults_first_then_the_platform_then_the_users_words)
     }
 }
 
+Test(cmdline, names_the_consoles_that_there_are)
+{
+    static const char *const consoles[] = {"console=hvc0", "console=ttyS0 console=hvc0"};
+    for (size_t i = 0; i < COUNT(consoles); i++) {
+        struct boot_config config = {.consoles = consoles[i]};
+        struct minivmm_error err;
+        char *line;
+        cr_assert_eq(cmdline_compose(&config, 2047, &line, &err), 0);
+        cr_expect_eq(strncmp(line, consoles[i], strlen(consoles[i])), 0, "%s", line);
+        cr_expect_eq(line[strlen(consoles[i])], ' ');
+        free(line);
+        config.no_default_cmdline = true;
+        cr_assert_eq(cmdline_compose(&config, 2047, &line, &err), 0);
+        cr_expect_str_eq(line, "");
+        free(line);
+    }
+}
+
 Test(cmdline, is_as_long_as_the_kernel_takes_and_no_longer)
 {
     static const uint32_t maxima[] = {255, 2047, 98303};

@@ -284,9 +284,10 @@ Test(config, says_what_is_wrong_with_a_bad_line)
 
 Test(config, the_help_lists_every_option)
 {
-    static const char *const others[] = {"--help ",     "--version ", "--disk ",   "--tap ",
-                                         "--net ",      "--expect ",  "--within ", "--fail-on ",
-                                         "--api-sock ", "--balloon "};
+    static const char *const others[] = {"--help ",     "--version ",    "--disk ",   "--tap ",
+                                         "--net ",      "--expect ",     "--within ", "--fail-on ",
+                                         "--api-sock ", "--balloon ",    "--serial ", "--console ",
+                                         "--port ",     "--status-port "};
     char *text;
     size_t length;
     FILE *out = open_memstream(&text, &length);

@@ -49,7 +49,7 @@ static void end(void)
 
 static void print(const char *text)
 {
-    watch_feed(&watch, (const uint8_t *)text, strlen(text));
+    watch_feed(&watch, WATCH_SERIAL, (const uint8_t *)text, strlen(text));
 }
 
 /* One row: what is printed on the terminal, and what comes of it. */
@@ -129,7 +129,7 @@ Test(watch, rows)
             if (pieces == 0)
                 print(rows[i].printed);
             for (const char *at = rows[i].printed; pieces == 1 && *at; at++)
-                watch_feed(&watch, (const uint8_t *)at, 1);
+                watch_feed(&watch, WATCH_SERIAL, (const uint8_t *)at, 1);
             const char *unmet = watch_unmet(&watch, &number);
             cr_expect_eq(reports, rows[i].outcome != NOTHING, "%s", rows[i].name);
             if (reports)
@@ -179,6 +179,37 @@ Test(watch, what_is_met_on_the_last_unfinished_line_is_told)
     cr_expect_str_eq(heard, "1=a ");
     cr_expect_null(watch_unmet(&watch, &number));
     cr_expect_str_eq(heard, "1=a 2=b ");
+    end();
+}
+
+/* Bytes of two sources do not mix in a line, and each has its own state of control sequences. */
+Test(watch, sources_have_lines_of_their_own)
+{
+    unsigned number;
+    begin((const char *const[]){"--expect", "^hello$", "--expect", "^world$", "--fail-on",
+                                "wohello", NULL});
+    const char *serial = "\033[1mhello\n", *console = "world\n";
+    for (int i = 0; serial[i] || *console; i++) {
+        if (serial[i])
+            watch_feed(&watch, WATCH_SERIAL, (const uint8_t *)&serial[i], 1);
+        if (i >= 5 && *console) {
+            watch_feed(&watch, WATCH_CONSOLE, (const uint8_t *)console, 1);
+            console++;
+        }
+        if (!serial[i])
+            break;
+    }
+    for (; *console; console++)
+        watch_feed(&watch, WATCH_CONSOLE, (const uint8_t *)console, 1);
+    cr_expect_null(watch_unmet(&watch, &number), "expectation %u", number);
+    cr_expect_eq(reports, 0);
+    end();
+    begin((const char *const[]){"--expect", "ab", NULL});
+    watch_feed(&watch, WATCH_SERIAL, (const uint8_t *)"a", 1);
+    watch_feed(&watch, WATCH_CONSOLE, (const uint8_t *)"b\n", 2);
+    cr_expect_not_null(watch_unmet(&watch, &number));
+    watch_feed(&watch, WATCH_SERIAL, (const uint8_t *)"b", 1);
+    cr_expect_null(watch_unmet(&watch, &number), "unfinished lines of every source count");
     end();
 }
 
@@ -241,7 +272,7 @@ Test(watch, a_line_that_never_ends_is_matched_all_the_same)
     memset(dots, '.', sizeof(dots));
     begin((const char *const[]){"--expect", "needle", "--expect", "end$", NULL});
     for (int i = 0; i < 50; i++) {
-        watch_feed(&watch, (const uint8_t *)dots, sizeof(dots));
+        watch_feed(&watch, WATCH_SERIAL, (const uint8_t *)dots, sizeof(dots));
         if (i == 20)
             print("needle");
     }
