@@ -124,7 +124,7 @@ static const struct option table[] = {
     {"net", "user[,...]", "or one that needs no root; repeatable", .repeat = true,
      .store = store_net},
     {"rng", NULL, "virtio-rng: random numbers of the host's", .place = AT(vm.rng)},
-    {"balloon", "SIZE|auto|off", "memory that the guest gives back; see below",
+    {"balloon", "SIZE|auto", "memory that the guest gives back; see below",
      .store = store_balloon},
     {"cpus", "N", "vCPUs, 1 to 254 (default 1)", .store = store_cpus},
     {"memory", "SIZE", "guest memory: MiB, or a suffix M, G, T (default 256M)",

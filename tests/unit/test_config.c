@@ -213,8 +213,9 @@ Test(config, says_what_is_wrong_with_a_bad_line)
 
 Test(config, the_help_lists_every_option)
 {
-    static const char *const others[] = {"--help ", "--version ", "--disk ",   "--tap ",
-                                         "--net ",  "--expect ",  "--within ", "--fail-on "};
+    static const char *const others[] = {"--help ",   "--version ", "--disk ",
+                                         "--tap ",    "--net ",     "--balloon ",
+                                         "--expect ", "--within ",  "--fail-on "};
     char *text;
     size_t length;
     FILE *out = open_memstream(&text, &length);
