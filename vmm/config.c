@@ -136,7 +136,7 @@ static const struct option table[] = {
     {"net", "user[,...]", "or one that needs no root; repeatable", .repeat = true,
      .store = store_net},
     {"rng", NULL, "virtio-rng: random numbers of the host's", .place = AT(vm.rng)},
-    {"balloon", "SIZE|auto|off", "memory that the guest gives back; see below",
+    {"balloon", "SIZE|auto", "memory that the guest gives back; see below",
      .store = store_balloon},
     {"serial", "WHERE", "where COM1 leads (default stdio), see below", .store = store_serial},
     {"console", "WHERE", "virtio-console hvc0, and the guest's console", .store = store_console},

@@ -49,7 +49,7 @@ static double median(double *samples)
     return samples[ROUNDS / 2];
 }
 
-static void fail(const char *what)
+__attribute__((noreturn)) static void fail(const char *what)
 {
     fprintf(stderr, "balloon: %s\n", what);
     exit(1);
