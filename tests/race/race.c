@@ -231,6 +231,7 @@ static const struct {
     {"deadline, stop and end of the guest at once", three_ends, false},
     {"two VMs at once", two_at_once, false},
     {"devices without a VM, used and reset at once", devices_without_a_vm, true},
+    {"the same over PCI, with masks", devices_over_pci, true},
 };
 
 /* Why no VM can be made here, or NULL. */

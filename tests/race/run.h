@@ -59,8 +59,9 @@ void run_read_all(struct run *run);
 void run_finish(struct run *run);
 
 void expect_verdict(const struct run *run, enum minivmm_end end, int exit_code);
-/* In devices.c: a scenario of its own. */
+/* In devices.c: scenarios of their own. */
 void devices_without_a_vm(struct run *base);
+void devices_over_pci(struct run *base);
 
 void pause_up_to(struct run *run, long microseconds);
 
