@@ -344,6 +344,7 @@ static void expect_works(unsigned slot)
     CHECK(last_message == (slot << 8 | 1));
     set_common(slot, VIRTIO_PCI_COMMON_STATUS, 1, 0);
     CHECK(get_common(slot, VIRTIO_PCI_COMMON_STATUS, 1) == 0);
+    set_common(slot, VIRTIO_PCI_COMMON_Q_SELECT, 2, 0);
     CHECK(get_common(slot, VIRTIO_PCI_COMMON_Q_MSIX, 2) == VIRTIO_MSI_NO_VECTOR);
 }
 
