@@ -499,11 +499,10 @@ Test(pci, a_window_to_nowhere_does_nothing)
     static const struct {
         uint8_t bar;
         uint32_t offset, length;
-    } rows[] = {{0, 0, 0},          {0, 0, 3},          {0, 0, 8},
-                {0, 0, UINT32_MAX}, {0, 2, 4},          {0, 0x2000, 1},
-                {0, UINT32_MAX, 1}, {0, 0xfffffffe, 2}, {1, 4, 2},
-                {1, 0xfffffffc, 4}, {2, 0, 4},          {5, 0, 4},
-                {6, 0, 4},          {255, 0, 4},        {255, UINT32_MAX, UINT32_MAX}};
+    } rows[] = {{0, 0, 0},     {0, 0, 3},      {0, 0, 8},          {0, 0, UINT32_MAX},
+                {0, 2, 4},     {0, 0x2000, 1}, {0, UINT32_MAX, 1}, {0, 0xfffffffe, 2},
+                {0, 0x101, 2}, {1, 4, 2},      {1, 0xfffffffc, 4}, {2, 0, 4},
+                {5, 0, 4},     {6, 0, 4},      {255, 0, 4},        {255, UINT32_MAX, UINT32_MAX}};
     begin(false);
     cr_assert(virtio_driver_start(v, UINT64_MAX, 0));
     for (size_t i = 0; i < COUNT(rows); i++) {
