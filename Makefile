@@ -67,6 +67,12 @@ check-unit: $(BUILD)/tests/unit-tests $(BUILD)/minivmm
 	$(Q)mkdir -p $(RESULTS)
 	$(Q)MINIVMM=$(BUILD)/minivmm $< --timeout 60 --short-filename --tap=$(RESULTS)/unit.tap
 
+# What is true of devices is true over PCI too.
+check-unit-pci: $(BUILD)/tests/unit-tests
+	$(Q)mkdir -p $(RESULTS)
+	$(Q)MINIVMM_TEST_TRANSPORT=pci $< --timeout 60 --short-filename --filter '@(virtio_*|blk_*|rng*)/*' \
+		--tap=$(RESULTS)/unit-pci.tap
+
 check-kvm: $(BUILD)/tests/kvm-tests $(BUILD)/minivmm
 	$(Q)mkdir -p $(RESULTS)
 	$(Q)MINIVMM=$(BUILD)/minivmm $< --timeout 60 --short-filename --tap=$(RESULTS)/kvm.tap
@@ -85,8 +91,9 @@ $(boot-suites:%=check-%): $(BUILD)/minivmm
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 asan: # one after the other: both fill the same tree
 	$(Q)$(MAKE) --no-print-directory asan-unit
+	$(Q)$(MAKE) --no-print-directory asan-unit-pci
 	$(Q)$(MAKE) --no-print-directory asan-kvm
-asan-unit asan-kvm:
+asan-unit asan-unit-pci asan-kvm:
 	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/asan CFLAGS="-O1 -g $(SANITIZE)" \
 		LDFLAGS="$(SANITIZE)" $(@:asan-%=check-%)
 
@@ -101,7 +108,7 @@ race-src := $(wildcard tests/race/*.c)
 TESTOBJ  += $(race-src:%.c=$(BUILD)/%.o)
 
 # The fake drivers of the unit tests need no Criterion.
-race-obj := $(race-src:%.c=$(BUILD)/%.o) $(patsubst %,$(BUILD)/tests/unit/%.o,blk_driver fake_driver resources virtio_driver virtio_rig balloon_rig)
+race-obj := $(race-src:%.c=$(BUILD)/%.o) $(patsubst %,$(BUILD)/tests/unit/%.o,blk_driver fake_driver pci_driver resources virtio_driver virtio_rig balloon_rig)
 $(BUILD)/tests/race-tests: $(race-obj) $(BUILD)/libminivmm.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
@@ -186,5 +193,5 @@ $(BUILD)/have-%:
 clean:
 	$(Q)rm -rf $(BUILD)
 
-.PHONY: all clean check check-unit check-kvm check-boot $(boot-suites:%=check-%) check-layers check-race run-race asan asan-unit asan-kvm fuzz fuzz-short \
+.PHONY: all clean check check-unit check-unit-pci check-kvm check-boot $(boot-suites:%=check-%) check-layers check-race run-race asan asan-unit asan-unit-pci asan-kvm fuzz fuzz-short \
         fuzz-programs bench format help install

@@ -56,12 +56,19 @@ void pci_host_add(struct pci_host *host, unsigned device, const struct pci_funct
     host->functions[device] = *function;
 }
 
-/* The function that the address selects; NULL: nobody answers. With the lock held. */
-static const struct pci_function *selected(const struct pci_host *host)
+/*
+ * The function that the address selects, and where in it; NULL: nobody answers. The lock is not
+ * held while a function answers, which may take it long: others are to be reached meanwhile.
+ */
+static const struct pci_function *select_function(struct pci_host *host, unsigned *offset)
 {
-    const struct pci_function *function = &host->functions[host->address >> 11 & 31];
+    pthread_mutex_lock(&host->lock);
+    uint32_t address = host->address;
+    pthread_mutex_unlock(&host->lock);
+    const struct pci_function *function = &host->functions[address >> 11 & 31];
 
-    if (!(host->address & ADDRESS_ENABLE) || (host->address & (ADDRESS_BUS | ADDRESS_FUNCTION)))
+    *offset = address & 0xfc;
+    if (!(address & ADDRESS_ENABLE) || (address & (ADDRESS_BUS | ADDRESS_FUNCTION)))
         return NULL;
     return function->read ? function : NULL;
 }
@@ -76,35 +83,38 @@ static uint64_t host_read(void *arg, uint64_t offset, unsigned size)
 {
     struct pci_host *host = arg;
     uint64_t value = UINT64_MAX;
+    unsigned at;
 
     if (offset == PORT_RESET && size == 1)
         return host->reset->read(host->reset_dev, 0, 1);
-    pthread_mutex_lock(&host->lock);
-    const struct pci_function *function = selected(host);
-    if (offset == 0 && size == 4)
+    if (offset == 0 && size == 4) {
+        pthread_mutex_lock(&host->lock);
         value = host->address;
-    else if (is_data(offset, size) && function)
-        value = function->read(function->arg, (host->address & 0xfc) | (offset & 3), size);
-    pthread_mutex_unlock(&host->lock);
+        pthread_mutex_unlock(&host->lock);
+    } else if (is_data(offset, size)) {
+        const struct pci_function *function = select_function(host, &at);
+        if (function)
+            value = function->read(function->arg, at | (offset & 3), size);
+    }
     return value;
 }
 
 static void host_write(void *arg, uint64_t offset, unsigned size, uint64_t value)
 {
     struct pci_host *host = arg;
+    unsigned at;
 
     if (offset == PORT_RESET && size == 1) {
         host->reset->write(host->reset_dev, 0, 1, value);
-        return;
-    }
-    pthread_mutex_lock(&host->lock);
-    const struct pci_function *function = selected(host);
-    if (offset == 0 && size == 4)
+    } else if (offset == 0 && size == 4) {
+        pthread_mutex_lock(&host->lock);
         host->address = (uint32_t)value & ADDRESS_BITS;
-    else if (is_data(offset, size) && function)
-        function->write(function->arg, (host->address & 0xfc) | (offset & 3), size,
-                        (uint32_t)value);
-    pthread_mutex_unlock(&host->lock);
+        pthread_mutex_unlock(&host->lock);
+    } else if (is_data(offset, size)) {
+        const struct pci_function *function = select_function(host, &at);
+        if (function)
+            function->write(function->arg, at | (offset & 3), size, (uint32_t)value);
+    }
 }
 
 const struct bus_ops pci_host_ops = {.read = host_read, .write = host_write};

@@ -4,7 +4,7 @@
  * is the host bridge itself, without which Linux does not take the mechanism for one.
  *
  * A PC's reset control register lies among these ports, at 0xcf9, and takes accesses of one byte;
- * they are handed on. Called on vCPU threads, one access at a time.
+ * they are handed on. Called on vCPU threads, several at once.
  */
 #ifndef DEVICES_PCI_HOST_H
 #define DEVICES_PCI_HOST_H
@@ -17,7 +17,8 @@
 #define PCI_HOST_PORTS   8u /* from 0xcf8 on */
 #define PCI_HOST_DEVICES 32u
 
-/* A function's configuration space: aligned accesses of 1, 2 and 4 bytes below 256. */
+/* A function's configuration space: aligned accesses of 1, 2 and 4 bytes below 256, several at
+ * once. */
 struct pci_function {
     uint32_t (*read)(void *arg, unsigned offset, unsigned size);
     void (*write)(void *arg, unsigned offset, unsigned size, uint32_t value);
@@ -25,7 +26,7 @@ struct pci_function {
 };
 
 struct pci_host {
-    pthread_mutex_t lock; /* guards the address, and serializes accesses */
+    pthread_mutex_t lock; /* guards the address */
     uint32_t address;
     struct pci_function functions[PCI_HOST_DEVICES];
     const struct bus_ops *reset; /* what is at 0xcf9 */

@@ -53,6 +53,13 @@ void msix_control(struct msix *msix, bool enabled, bool masked)
     pthread_mutex_unlock(&msix->lock);
 }
 
+void msix_forget(struct msix *msix)
+{
+    pthread_mutex_lock(&msix->lock);
+    memset(msix->pending, 0, sizeof(msix->pending));
+    pthread_mutex_unlock(&msix->lock);
+}
+
 void msix_raise(struct msix *msix, unsigned vector)
 {
     pthread_mutex_lock(&msix->lock);

@@ -34,6 +34,9 @@ void msix_finish(struct msix *msix); /* harmless on {0} */
 /* The function's message control was written: both of its bits. */
 void msix_control(struct msix *msix, bool enabled, bool masked);
 
+/* What is pending is not sent any more. */
+void msix_forget(struct msix *msix);
+
 /* Something happened that vector `vector` tells of; none such, or MSI-X not enabled: nothing. */
 void msix_raise(struct msix *msix, unsigned vector);
 

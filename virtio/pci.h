@@ -29,15 +29,19 @@
 
 struct virtio_pci {
     struct virtio_dev *dev;
-    uint8_t config[256];   /* configuration space of the function */
-    uint8_t writable[256]; /* which of its bits a guest may change */
-    uint32_t memory;       /* where the base address registers answer */
+    pthread_mutex_t config_lock; /* guards the next; with it held no other but msix's is taken */
+    uint8_t config[256];         /* configuration space of the function */
+    uint8_t writable[256];       /* which of its bits a guest may change */
+    bool mapped[2];              /* atomic: base address registers that answer */
+    uint32_t memory;             /* where the base address registers answer */
     uint32_t ports;
     unsigned msix_cap, window_cap; /* where these capabilities stand */
 
     uint32_t device_word; /* device_feature_select, driver_feature_select, queue_select */
     uint32_t driver_word;
     uint16_t queue;
+    uint16_t queue_size[VIRTIO_QUEUES_MAX];   /* as the driver wrote them; all up to here under
+                                                 virtio_lock */
     uint16_t config_vector;                   /* atomic, as the next */
     uint16_t queue_vector[VIRTIO_QUEUES_MAX]; /* VIRTIO_MSI_NO_VECTOR: tells nobody */
     uint8_t notified[VIRTIO_QUEUES_MAX];      /* atomic: times, up to VIRTIO_PCI_BUSY */
@@ -57,7 +61,10 @@ void virtio_pci_init(struct virtio_pci *pci, struct virtio_dev *dev, uint32_t me
                      void *arg);
 void virtio_pci_finish(struct virtio_pci *pci); /* harmless on {0} */
 
-/* Configuration space: aligned accesses of 1, 2 and 4 bytes below 256. `arg` is the virtio_pci. */
+/*
+ * Configuration space: aligned accesses of 1, 2 and 4 bytes below 256, several at once. `arg` is
+ * the virtio_pci. One through the window of 4.1.4.9 takes as long as the access it stands for.
+ */
 uint32_t virtio_pci_config_read(void *arg, unsigned offset, unsigned size);
 void virtio_pci_config_write(void *arg, unsigned offset, unsigned size, uint32_t value);
 

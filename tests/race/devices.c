@@ -17,6 +17,7 @@ struct processor {
     bool stop; /* atomic */
     unsigned short random[3];
     struct virtio_driver views[2]; /* of both devices; no queues */
+    struct pci_driver pci[2];      /* for the views, over PCI */
 };
 
 static unsigned pick(struct processor *p, unsigned below)
@@ -84,19 +85,42 @@ static void *use_disk(void *arg)
     return NULL;
 }
 
+/*
+ * Masks of vectors and of the function come and go; nothing stays masked, so that no driver waits
+ * for ever. A guest locks its accesses to configuration space, which are two each.
+ */
+static void shake_vectors(struct processor *p, const struct pci_driver *pci)
+{
+    static pthread_mutex_t config_space = PTHREAD_MUTEX_INITIALIZER;
+    unsigned vector = pick(p, pci->vectors);
+
+    pci_driver_mask(pci, vector, true);
+    bus_read(pci->mmio, pci->pending, 8);
+    pci_driver_mask(pci, vector, false);
+    pthread_mutex_lock(&config_space);
+    pci_config_read(pci->pio, pci->device, 4 * pick(p, 64), 4);
+    if (pick(p, 4) == 0) {
+        pci_driver_control(pci, PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL);
+        pci_driver_control(pci, PCI_MSIX_FLAGS_ENABLE);
+    }
+    pthread_mutex_unlock(&config_space);
+}
+
 /* Everything that any processor may do at any time to devices that others use. */
 static void *look_around(void *arg)
 {
     struct processor *p = arg;
-    const unsigned wce = VIRTIO_MMIO_CONFIG + offsetof(struct virtio_blk_config, wce);
+    const unsigned wce = offsetof(struct virtio_blk_config, wce);
 
     while (!__atomic_load_n(&p->stop, __ATOMIC_RELAXED)) {
         const struct virtio_driver *one = &p->views[pick(p, 2)];
         virtio_driver_notify(one, pick(p, 3));
         virtio_driver_read(one, 4 * pick(p, 64));
         virtio_driver_config(one, 4 * pick(p, 8), 4);
-        virtio_driver_config(one, wce - VIRTIO_MMIO_CONFIG, 1);
-        bus_write(one->bus, one->base + wce, 1, pick(p, 2));
+        virtio_driver_config(one, wce, 1);
+        virtio_driver_set_config(one, wce, 1, pick(p, 2));
+        if (one->pci)
+            shake_vectors(p, one->pci);
         if (pick(p, 4) == 0)
             virtio_driver_write(one, VIRTIO_MMIO_INTERRUPT_ACK, pick(p, 4));
         struct virtio_dev *dev = pick(p, 2) ? &p->rig->rng.dev : blk_device(p->rig->blk);
@@ -108,11 +132,11 @@ static void *look_around(void *arg)
     return NULL;
 }
 
-void devices_without_a_vm(struct run *base)
+static void use_devices(struct run *base, bool pci)
 {
     static struct virtio_rig rig;
-    const struct virtio_rig_config config = {.threaded = true,
-                                             .blk = {.queues = 2, .queue_size = 64}};
+    const struct virtio_rig_config config = {
+        .threaded = true, .pci = pci, .blk = {.queues = 2, .queue_size = 64}};
     struct minivmm_error err;
     struct processor processors[4];
     pthread_t threads[3];
@@ -126,6 +150,10 @@ void devices_without_a_vm(struct run *base)
             .rig = &rig, .run = base, .views = {rig.rng_driver, rig.blk_driver.v}};
         memcpy(processors[i].random, base->random, sizeof(base->random));
         processors[i].random[0] = (unsigned short)(base->random[0] + i);
+        for (unsigned n = 0; pci && n < 2; n++) {
+            processors[i].pci[n] = *processors[i].views[n].pci;
+            processors[i].views[n].pci = &processors[i].pci[n];
+        }
     }
     if (pthread_create(&threads[0], NULL, use_disk, &processors[0]) != 0 ||
         pthread_create(&threads[1], NULL, look_around, &processors[1]) != 0 ||
@@ -139,4 +167,14 @@ void devices_without_a_vm(struct run *base)
     }
     virtio_rig_finish(&rig);
     base->random[1]++;
+}
+
+void devices_without_a_vm(struct run *base)
+{
+    use_devices(base, false);
+}
+
+void devices_over_pci(struct run *base)
+{
+    use_devices(base, true);
 }

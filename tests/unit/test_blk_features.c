@@ -274,7 +274,7 @@ Test(blk_features, C14_only_the_cache_mode_can_be_written)
                                   virtio_driver_config(&d->v, 8, 8)};
             if (at == wce && size == 1)
                 continue;
-            bus_write(&rig.bus, d->v.base + VIRTIO_MMIO_CONFIG + at, size, 0);
+            virtio_driver_set_config(&d->v, at, size, 0);
             cr_expect_eq(virtio_driver_config(&d->v, 0, 8), before[0]);
             cr_expect_eq(virtio_driver_config(&d->v, 8, 8), before[1]);
             cr_expect_eq(virtio_driver_config(&d->v, wce, 1), 1, "%u bytes at %u", size, at);
@@ -284,13 +284,13 @@ Test(blk_features, C14_only_the_cache_mode_can_be_written)
         uint8_t write, read;
     } steps[] = {{0, 0}, {1, 1}, {2, 1}, {0, 0}, {255, 0}, {1, 1}, {0, 0}};
     for (size_t i = 0; i < COUNT(steps); i++) {
-        bus_write(&rig.bus, d->v.base + VIRTIO_MMIO_CONFIG + wce, 1, steps[i].write);
+        virtio_driver_set_config(&d->v, wce, 1, steps[i].write);
         cr_expect_eq(virtio_driver_config(&d->v, wce, 1), steps[i].read, "step %zu", i);
     }
     /* Without CONFIG_WCE it is not the driver's, and a reset forgets what it was. */
     cr_assert(virtio_driver_start(&d->v, ~FEATURE(VIRTIO_BLK_F_CONFIG_WCE), 0));
     cr_expect_eq(virtio_driver_config(&d->v, wce, 1), 1);
-    bus_write(&rig.bus, d->v.base + VIRTIO_MMIO_CONFIG + wce, 1, 0);
+    virtio_driver_set_config(&d->v, wce, 1, 0);
     cr_expect_eq(virtio_driver_config(&d->v, wce, 1), 1);
     end();
 }

@@ -126,6 +126,10 @@ Test(blk_in_flight, A12_S26_QueueReady_0_waits_for_what_is_under_way)
     for (unsigned threaded = 0; threaded < 2; threaded++) {
         begin((struct virtio_rig_config){.threaded = threaded,
                                          .blk = {.queues = 2, .queue_size = 64}});
+        if (rig.config.pci) { /* 4.1.4.3.2: nothing but a reset takes a queue out of service */
+            end();
+            cr_skip("PCI");
+        }
         be_slow(SLOW_MS);
         fill(FILL, READS);
         send_reads(1, READS);
@@ -291,9 +295,8 @@ Test(blk_in_flight, S43_writes_are_stable_when_they_must_be)
                                          .blk = {.writethrough = rows[i].writethrough}});
         cr_assert(virtio_driver_start(&d->v, rows[i].no_flush ? no_flush : UINT64_MAX, 0));
         if (rows[i].wce >= 0)
-            bus_write(&rig.bus,
-                      d->v.base + VIRTIO_MMIO_CONFIG + offsetof(struct virtio_blk_config, wce), 1,
-                      (uint64_t)rows[i].wce);
+            virtio_driver_set_config(&d->v, offsetof(struct virtio_blk_config, wce), 1,
+                                     (uint64_t)rows[i].wce);
         faults_set(NULL, 0);
         cr_expect_eq(blk_driver_write(d, 0, BUF, 4096), VIRTIO_BLK_S_OK);
         if (!rows[i].direct) /* there a flag of the write itself asks for it */

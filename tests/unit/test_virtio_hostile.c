@@ -281,8 +281,7 @@ Test(virtio_hostile, B5_a_head_twice)
     event_loop_once(&rig.loop, 0);
     cr_expect(virtio_driver_read(&d->v, VIRTIO_MMIO_STATUS) & STATUS_NEEDS_RESET);
     /* B22: what had been taken before comes to its end once. */
-    virtio_driver_write(&d->v, VIRTIO_MMIO_QUEUE_SEL, 0);
-    virtio_driver_write(&d->v, VIRTIO_MMIO_QUEUE_READY, 0);
+    virtio_driver_write(&d->v, VIRTIO_MMIO_STATUS, 0);
     cr_expect_eq(fake_driver_used_idx(&d->v.queues[0]), 1);
     virtio_driver_reset(&d->v);
     blk_driver_forget(d);

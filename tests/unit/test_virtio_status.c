@@ -243,7 +243,7 @@ Test(virtio_status, A13_QueueReady_twice_and_with_other_values)
         cr_expect_eq(virtio_driver_read(v, VIRTIO_MMIO_QUEUE_READY), 1, "after %u", values[i]);
     }
     virtio_driver_write(v, VIRTIO_MMIO_QUEUE_READY, 0);
-    for (size_t i = 0; i < COUNT(values); i++) {
+    for (size_t i = 0; !rig.config.pci && i < COUNT(values); i++) {
         if (values[i] == 1)
             continue;
         virtio_driver_write(v, VIRTIO_MMIO_QUEUE_READY, values[i]);
@@ -284,6 +284,10 @@ Test(virtio_status, A14_queues_can_be_set_up_between_FEATURES_OK_and_DRIVER_OK_o
     virtio_driver_accept(v, VERSION_1);
     virtio_driver_write(v, VIRTIO_MMIO_STATUS, OK);
     cr_expect_eq(virtio_driver_set_queue(v, 0, &config), 1);
+    if (rig.config.pci) { /* 4.1.4.3.2: nothing but a reset takes a queue out of service */
+        end();
+        cr_skip("PCI");
+    }
     virtio_driver_write(v, VIRTIO_MMIO_QUEUE_READY, 0);
     cr_expect_eq(virtio_driver_read(v, VIRTIO_MMIO_QUEUE_READY), 0);
     config.size = 8; /* and set up again */
@@ -440,6 +444,10 @@ Test(virtio_status, S26_A4_a_queue_that_is_not_ready_is_not_looked_at)
 {
     struct piece piece = {RIG_FREE, 16, true};
     begin();
+    if (rig.config.pci) {
+        end();
+        cr_skip("PCI: 4.1.4.3.2");
+    }
     v = &rig.rng_driver;
     cr_assert(virtio_driver_start(v, VERSION_1, 16));
     virtio_driver_write(v, VIRTIO_MMIO_QUEUE_SEL, 0);

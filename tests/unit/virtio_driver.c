@@ -14,12 +14,22 @@
 
 uint32_t virtio_driver_read(const struct virtio_driver *v, unsigned offset)
 {
+    if (v->pci)
+        return pci_driver_read(v->pci, offset);
     return (uint32_t)bus_read(v->bus, v->base + offset, 4);
 }
 
 void virtio_driver_write(const struct virtio_driver *v, unsigned offset, uint32_t value)
 {
-    bus_write(v->bus, v->base + offset, 4, value);
+    if (v->pci)
+        pci_driver_write(v->pci, offset, value);
+    else
+        bus_write(v->bus, v->base + offset, 4, value);
+}
+
+static uint64_t config_space(const struct virtio_driver *v)
+{
+    return v->pci ? v->pci->config : v->base + VIRTIO_MMIO_CONFIG;
 }
 
 uint64_t virtio_driver_config(const struct virtio_driver *v, unsigned offset, unsigned size)
@@ -27,12 +37,20 @@ uint64_t virtio_driver_config(const struct virtio_driver *v, unsigned offset, un
     uint64_t value = 0;
     unsigned width = size < 4 ? size : 4; /* 4.2.2.2: 64-bit fields in two halves */
     for (unsigned at = 0; at < size; at += width)
-        value |= bus_read(v->bus, v->base + VIRTIO_MMIO_CONFIG + offset + at, width) << (8 * at);
+        value |= bus_read(v->bus, config_space(v) + offset + at, width) << (8 * at);
     return value;
+}
+
+void virtio_driver_set_config(const struct virtio_driver *v, unsigned offset, unsigned size,
+                              uint32_t value)
+{
+    bus_write(v->bus, config_space(v) + offset, size, value);
 }
 
 bool virtio_driver_find(struct virtio_driver *v, uint64_t first, unsigned slots, uint32_t id)
 {
+    if (v->pci)
+        return pci_driver_find(v->pci, id);
     for (unsigned i = 0; i < slots; i++) {
         v->base = first + (uint64_t)i * SLOT;
         if (virtio_driver_read(v, VIRTIO_MMIO_MAGIC_VALUE) == MAGIC &&

@@ -1,8 +1,8 @@
 /*
- * A guest's driver of a virtio-mmio device (virtio 1.2, sections 3.1 and 4.2.3): it finds a device,
- * negotiates, sets queues up, notifies and takes interrupts, and speaks only through guest memory
- * and bus accesses. What a register must hold is for the tests to say; here a wrong answer shows
- * as `false`.
+ * A guest's driver of a virtio device (virtio 1.2, sections 3.1 and 4.2.3), over virtio-mmio or, by
+ * the same names of registers, over PCI (pci_driver.h): it finds a device, negotiates, sets queues
+ * up, notifies and takes interrupts, and speaks only through guest memory and bus accesses. What a
+ * register must hold is for the tests to say; here a wrong answer shows as `false`.
  *
  * The device's event loop runs on a thread of its own, or nowhere: then each wait here calls its
  * handlers, and a test has the same order every time. No Criterion: other programs use it too.
@@ -14,6 +14,7 @@
 #include <linux/virtio_mmio.h>
 
 #include "tests/unit/fake_driver.h"
+#include "tests/unit/pci_driver.h"
 #include "vmm/bus.h"
 #include "vmm/event_loop.h"
 
@@ -33,8 +34,10 @@ struct virtio_driver {
     const struct bus *bus;
     const struct guest_mem *mem;
     struct event_loop *loop;
-    int call;       /* the interrupt line: what signals this eventfd */
+    int call;       /* the interrupt line, or message: what signals this eventfd */
     uint64_t rings; /* guest memory for the queues, from here on */
+
+    struct pci_driver *pci; /* NULL: virtio-mmio; the test's */
 
     uint64_t base; /* of the registers */
     uint64_t features;
@@ -50,6 +53,8 @@ bool virtio_driver_find(struct virtio_driver *v, uint64_t first, unsigned slots,
 uint32_t virtio_driver_read(const struct virtio_driver *v, unsigned offset);
 void virtio_driver_write(const struct virtio_driver *v, unsigned offset, uint32_t value);
 uint64_t virtio_driver_config(const struct virtio_driver *v, unsigned offset, unsigned size);
+void virtio_driver_set_config(const struct virtio_driver *v, unsigned offset, unsigned size,
+                              uint32_t value);
 uint64_t virtio_driver_offered(const struct virtio_driver *v);
 
 /* Reset, and accept those of `wanted` that are offered; false when the device refuses. */

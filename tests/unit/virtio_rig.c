@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -44,18 +45,76 @@ void *virtio_rig_at(const struct virtio_rig *rig, uint64_t gpa, uint64_t length)
     return at;
 }
 
+/* What a machine's interrupt controller would take. */
+static void take_message(void *arg, uint64_t address, uint32_t data)
+{
+    struct virtio_rig *rig = arg;
+    unsigned slot = (data >> 8) - 1, vector = data & 0xff;
+
+    if (address != MESSAGE_ADDRESS || slot >= RIG_SLOT_COUNT || vector >= RIG_VECTORS ||
+        !rig->pci[slot].dev) {
+        __atomic_fetch_add(&rig->strays, 1, __ATOMIC_RELAXED);
+        return;
+    }
+    __atomic_fetch_add(&rig->messages[slot][vector], 1, __ATOMIC_RELAXED);
+    eventfd_write(rig->pci[slot].dev->call, 1);
+}
+
+unsigned virtio_rig_messages(const struct virtio_rig *rig, unsigned slot, unsigned vector)
+{
+    return __atomic_load_n(&rig->messages[slot][vector], __ATOMIC_RELAXED);
+}
+
+static uint64_t reset_read(void *arg, uint64_t offset, unsigned size)
+{
+    (void)arg, (void)offset, (void)size;
+    return 0;
+}
+
+static void reset_write(void *arg, uint64_t offset, unsigned size, uint64_t value)
+{
+    (void)arg, (void)offset, (void)size, (void)value;
+}
+
+static void add_pci_bus(struct virtio_rig *rig)
+{
+    static const struct bus_ops reset = {.read = reset_read, .write = reset_write};
+    pci_host_init(&rig->pci_host, &reset, NULL);
+    bus_add(&rig->pio, PCI_ADDRESS_PORT, PCI_HOST_PORTS, &pci_host_ops, &rig->pci_host);
+}
+
+static void add_function(struct virtio_rig *rig, unsigned slot, struct virtio_dev *dev)
+{
+    struct virtio_pci *pci = &rig->pci[slot];
+    uint32_t memory = RIG_PCI_MEMORY + slot * VIRTIO_PCI_MEMORY_SIZE;
+    uint32_t ports = RIG_PCI_PORTS + slot * VIRTIO_PCI_PORTS;
+    const struct pci_function function = {
+        .read = virtio_pci_config_read, .write = virtio_pci_config_write, .arg = pci};
+
+    virtio_pci_init(pci, dev, memory, ports, take_message, rig);
+    pci_host_add(&rig->pci_host, slot + 1, &function);
+    bus_add(&rig->bus, memory, VIRTIO_PCI_MEMORY_SIZE, &virtio_pci_memory_ops, pci);
+    bus_add(&rig->pio, ports, VIRTIO_PCI_PORTS, &virtio_pci_port_ops, pci);
+    rig->pci_drivers[slot] = (struct pci_driver){.mmio = &rig->bus, .pio = &rig->pio};
+}
+
 static void add_slot(struct virtio_rig *rig, unsigned slot, struct virtio_dev *dev)
 {
     rig->slots[slot].dev = dev;
-    bus_add(&rig->bus, RIG_SLOTS + slot * RIG_SLOT, VIRTIO_MMIO_SIZE, &virtio_mmio_ops,
-            &rig->slots[slot]);
+    if (rig->config.pci)
+        add_function(rig, slot, dev);
+    else
+        bus_add(&rig->bus, RIG_SLOTS + slot * RIG_SLOT, VIRTIO_MMIO_SIZE, &virtio_mmio_ops,
+                &rig->slots[slot]);
 }
 
-static struct virtio_driver driver_of(struct virtio_rig *rig, struct virtio_dev *dev,
-                                      uint64_t rings)
+static struct virtio_driver driver_of(struct virtio_rig *rig, unsigned slot, uint64_t rings)
 {
+    struct virtio_dev *dev = rig->slots[slot].dev;
     struct virtio_driver driver = {
         .bus = &rig->bus, .mem = &rig->mem, .loop = &rig->loop, .call = dev->call, .rings = rings};
+    if (rig->config.pci)
+        driver.pci = &rig->pci_drivers[slot];
     MUST(virtio_driver_find(&driver, RIG_SLOTS, RIG_SLOT_COUNT, dev->type->id));
     return driver;
 }
@@ -85,10 +144,9 @@ static bool add_disk(struct virtio_rig *rig, struct minivmm_error *err)
     if (disk_create(&disk, &rig->loop, &rig->disk, err) < 0)
         return false;
     MUST(blk_create(&blk, rig->disk, &rig->mem, &rig->loop, &rig->blk, err) == 0);
-    struct virtio_dev *dev = blk_device(rig->blk);
-    add_slot(rig, RIG_SLOT_BLK, dev);
-    rig->blk_driver =
-        (struct blk_driver){.v = driver_of(rig, dev, RINGS + 0x10000), .controls = CONTROLS};
+    add_slot(rig, RIG_SLOT_BLK, blk_device(rig->blk));
+    rig->blk_driver = (struct blk_driver){.v = driver_of(rig, RIG_SLOT_BLK, RINGS + 0x10000),
+                                          .controls = CONTROLS};
     return true;
 }
 
@@ -101,14 +159,20 @@ static void *loop_thread(void *arg)
 bool virtio_rig_init(struct virtio_rig *rig, const struct virtio_rig_config *config,
                      struct minivmm_error *err)
 {
+    const char *transport = getenv("MINIVMM_TEST_TRANSPORT");
+
     *rig = (struct virtio_rig){.config = *config, .image = -1};
+    if (transport && strcmp(transport, "pci") == 0)
+        rig->config.pci = true;
+    if (rig->config.pci)
+        add_pci_bus(rig);
     add_region(&rig->mem, RAM_A, RAM_B - RAM_A);
     add_region(&rig->mem, RAM_B, RAM_HOLE - RAM_B);
     add_region(&rig->mem, RAM_C, RAM_END - RAM_C);
     MUST(event_loop_init(&rig->loop, err) == 0);
     MUST(rng_init(&rig->rng, &rig->mem, &rig->loop, err) == 0);
     add_slot(rig, RIG_SLOT_RNG, &rig->rng.dev);
-    rig->rng_driver = driver_of(rig, &rig->rng.dev, RINGS);
+    rig->rng_driver = driver_of(rig, RIG_SLOT_RNG, RINGS);
     if (!config->no_disk && !add_disk(rig, err)) {
         virtio_rig_finish(rig);
         return false;
@@ -140,6 +204,9 @@ void virtio_rig_finish(struct virtio_rig *rig)
     blk_destroy(rig->blk);
     disk_destroy(rig->disk);
     rng_finish(&rig->rng);
+    for (unsigned i = 0; i < RIG_SLOT_COUNT; i++)
+        virtio_pci_finish(&rig->pci[i]);
+    pci_host_finish(&rig->pci_host);
     event_loop_finish(&rig->loop);
     guest_mem_finish(&rig->mem);
     if (rig->image >= 0)

@@ -1,7 +1,7 @@
 /*
- * An entropy device and, on request, a disk behind virtio-mmio on one event loop, with a driver for
- * each: a machine without processors. Guest RAM has an inner border and a hole, and inaccessible
- * pages round each region, so that a stray access of a device's faults:
+ * An entropy device and, on request, a disk behind virtio-mmio or PCI on one event loop, with a
+ * driver for each: a machine without processors. Guest RAM has an inner border and a hole, and
+ * inaccessible pages round each region, so that a stray access of a device's faults:
  *
  *     RAM_A  1 MiB | RAM_B  1 MiB | RAM_HOLE  1 MiB | RAM_C  4 MiB | RAM_END
  *
@@ -13,10 +13,12 @@
 #define TESTS_UNIT_VIRTIO_RIG_H
 
 #include "devices/blk.h"
+#include "devices/pci_host.h"
 #include "devices/rng.h"
 #include "tests/unit/blk_driver.h"
 #include "tests/unit/resources.h"
 #include "virtio/mmio.h"
+#include "virtio/pci.h"
 
 #define RAM_A    0x100000ull
 #define RAM_B    0x200000ull
@@ -30,9 +32,15 @@
 #define RIG_SLOT  0x1000ull
 enum { RIG_SLOT_RNG, RIG_SLOT_NONE, RIG_SLOT_BLK, RIG_SLOT_COUNT };
 
+/* The same over PCI, one device number higher than the slot. */
+#define RIG_PCI_MEMORY 0xd0100000u
+#define RIG_PCI_PORTS  0x1000u
+#define RIG_VECTORS    20u /* of a device, that messages are counted of */
+
 struct virtio_rig_config {
     bool threaded; /* the loop runs on a thread of its own */
     bool no_disk;
+    bool pci;            /* also with the environment's MINIVMM_TEST_TRANSPORT=pci */
     uint64_t disk_bytes; /* of the image; 0: 1 MiB */
     struct disk_config disk;
     struct blk_config blk; /* all zeroes: one queue of 256 entries */
@@ -45,6 +53,12 @@ struct virtio_rig {
     pthread_t thread;
     struct bus bus;
     struct virtio_mmio slots[RIG_SLOT_COUNT];
+    struct bus pio; /* this and the rest up to `messages` with PCI */
+    struct pci_host pci_host;
+    struct virtio_pci pci[RIG_SLOT_COUNT];
+    struct pci_driver pci_drivers[RIG_SLOT_COUNT];
+    unsigned messages[RIG_SLOT_COUNT][RIG_VECTORS]; /* atomic: sent */
+    unsigned strays;                                /* atomic: of another address or value */
     struct rng rng;
     struct disk *disk; /* NULL without */
     struct blk *blk;
@@ -73,6 +87,9 @@ bool virtio_rig_answers(struct virtio_rig *rig);
 
 /* And has the host back what it had at first, with a loop that sleeps? */
 bool virtio_rig_works(struct virtio_rig *rig);
+
+/* Messages that the device in this slot has sent by a vector. */
+unsigned virtio_rig_messages(const struct virtio_rig *rig, unsigned slot, unsigned vector);
 
 /* Guest memory by address; it must be there. */
 void *virtio_rig_at(const struct virtio_rig *rig, uint64_t gpa, uint64_t length);
