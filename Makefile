@@ -72,6 +72,7 @@ check-unit-pci: $(BUILD)/tests/unit-tests
 	$(Q)mkdir -p $(RESULTS)
 	$(Q)MINIVMM_TEST_TRANSPORT=pci $< --timeout 60 --short-filename --filter '@(virtio_*|blk_*|rng*)/*' \
 		--tap=$(RESULTS)/unit-pci.tap
+	$(Q)sed -i '/# SKIP test was skipped/d' $(RESULTS)/unit-pci.tap # what the filter leaves out
 
 check-kvm: $(BUILD)/tests/kvm-tests $(BUILD)/minivmm
 	$(Q)mkdir -p $(RESULTS)

@@ -266,12 +266,13 @@ int host_stream_drain(struct host_stream *stream, bool patient)
         flush(stream);
         if (stream->out_error || !work_waits(stream))
             break;
-        struct pollfd pfd = {.fd = stream->out_fd, .events = POLLOUT};
+        struct pollfd fds[] = {{.fd = stream->out_fd, .events = POLLOUT},
+                               {.fd = stream->loop->hurry_fd, .events = POLLIN}};
         uint64_t now = clock_now_ns();
         uint64_t wait_ms = HOST_STREAM_PATIENCE_MS;
         if (!patient)
             wait_ms = now < end ? (end - now) / NS_PER_MS : 0;
-        if (wait_ms == 0 || poll(&pfd, 1, (int)wait_ms) == 0) {
+        if (wait_ms == 0 || poll(fds, 2, (int)wait_ms) == 0 || (fds[1].revents & POLLIN)) {
             rc = -ETIMEDOUT;
             break;
         }

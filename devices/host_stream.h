@@ -88,7 +88,8 @@ int host_stream_connect(struct host_stream *stream, int fd);
 
 /*
  * Once no vCPU runs: write out what is left. If `patient`, wait for the reader as long as it takes
- * something every HOST_STREAM_PATIENCE_MS, else for as long as that in all. Returns 0, the negative
+ * something every HOST_STREAM_PATIENCE_MS, else for as long as that in all; not at all once the
+ * loop was told to hurry. Returns 0, the negative
  * errno that ended the output, or -ETIMEDOUT. What has no other end is not waited for.
  */
 int host_stream_drain(struct host_stream *stream, bool patient);

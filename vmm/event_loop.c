@@ -35,13 +35,15 @@ static void handle_wake(struct event_source *source, uint32_t events)
 int event_loop_init(struct event_loop *loop, struct minivmm_error *err)
 {
     *loop = (struct event_loop){.epoll_fd = -1,
+                                .hurry_fd = -1,
                                 .wake = {.fd = -1, .ready = handle_wake, .arg = loop},
                                 .baton = PTHREAD_MUTEX_INITIALIZER,
                                 .call_lock = PTHREAD_MUTEX_INITIALIZER,
                                 .call_ended = PTHREAD_COND_INITIALIZER};
     loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     loop->wake.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    int rc = loop->epoll_fd < 0 || loop->wake.fd < 0 ? -errno : 0;
+    loop->hurry_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int rc = loop->epoll_fd < 0 || loop->wake.fd < 0 || loop->hurry_fd < 0 ? -errno : 0;
     if (rc == 0)
         rc = event_loop_add(loop, &loop->wake, EPOLLIN);
     if (rc < 0) {
@@ -62,6 +64,7 @@ void event_loop_finish(struct event_loop *loop)
 {
     close_fd(&loop->epoll_fd);
     close_fd(&loop->wake.fd);
+    close_fd(&loop->hurry_fd);
 }
 
 int event_loop_add(struct event_loop *loop, struct event_source *source, uint32_t events)
@@ -207,6 +210,11 @@ void event_call_done(struct event_loop *loop, struct event_call *call)
     call->done = true;
     pthread_cond_broadcast(&loop->call_ended);
     pthread_mutex_unlock(&loop->call_lock);
+}
+
+void event_loop_hurry(struct event_loop *loop)
+{
+    eventfd_write(loop->hurry_fd, 1);
 }
 
 void event_loop_stop(struct event_loop *loop)

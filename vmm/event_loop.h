@@ -49,6 +49,7 @@ struct event_loop {
     int epoll_fd;
     struct event_source wake; /* an eventfd that ends epoll_wait */
     bool stopping;            /* atomic */
+    int hurry_fd;             /* an eventfd, readable after event_loop_hurry */
     /*
      * A thread other than the caller's runs the loop, or is about to. Set and cleared by who starts
      * and joins it; without one, event_loop_call does everything on the caller's thread.
@@ -116,6 +117,12 @@ void event_loop_bulk(struct event_loop *loop);
  */
 void event_loop_call(struct event_loop *loop, struct event_call *call);
 void event_call_done(struct event_loop *loop, struct event_call *call);
+
+/*
+ * From any thread, once: whatever a handler, or who takes the loop apart, waits for outside of it
+ * is given up from now on. Such waits poll `hurry_fd` as well.
+ */
+void event_loop_hurry(struct event_loop *loop);
 
 /* From any thread: make event_loop_run return after the handler it is in. */
 void event_loop_stop(struct event_loop *loop);

@@ -129,7 +129,7 @@ static struct minivmm *allocate(const struct minivmm_config *config)
     vm->config.console = NULL;
     vm->config.ports = NULL;
     vm->kvm.fd = vm->kvm.vm_fd = -1;
-    vm->loop.epoll_fd = vm->loop.wake.fd = -1;
+    vm->loop.epoll_fd = vm->loop.wake.fd = vm->loop.hurry_fd = -1;
     vm->deadline.source.fd = vm->panic_grace.source.fd = vm->autopsy.timer.source.fd = -1;
     vm->serial_irq = vm->power_irq = vm->end_fd = -1;
     pthread_mutex_init(&vm->pause_lock, NULL);
@@ -230,6 +230,15 @@ int minivmm_start(struct minivmm *vm)
 
 void minivmm_stop(struct minivmm *vm, int signal)
 {
+    pthread_mutex_lock(&vm->lock);
+    bool ended = vm->ended;
+    if (ended)
+        vm->impatient = signal;
+    pthread_mutex_unlock(&vm->lock);
+    if (ended) {
+        event_loop_hurry(&vm->loop);
+        return;
+    }
     if (signal == SIGINT)
         machine_end(vm, MINIVMM_END_STOPPED, (uint32_t)signal, "stopped by the user");
     else

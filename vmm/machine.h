@@ -70,6 +70,7 @@ struct minivmm {
     unsigned vcpu_threads; /* how many run, or have ended and wait to be joined */
     unsigned parked;       /* how many of them wait at the gate */
     bool panicked;         /* the guest said so; its end is a panic whatever it looks like */
+    int impatient;         /* the signal of a stop that came after the end; 0: none */
     bool grace_runs;       /* the timer that ends a panicked guest, or a doomed one */
     struct guest_status status;
     char doom[200]; /* the guest printed what it must not; empty: it did not */

@@ -6,6 +6,7 @@
 
 #include "vmm/clock.h"
 #include "vmm/thread.h"
+#include "vmm/verdict.h"
 
 #define THREAD_STACK (256u * 1024)
 
@@ -49,7 +50,14 @@ static bool may_wait(struct minivmm *vm)
 static void note_lost_output(struct minivmm *vm, const char *name, int rc)
 {
     pthread_mutex_lock(&vm->lock);
-    if (vm->verdict.exit_code == MINIVMM_EXIT_OK) {
+    if (rc == -ETIMEDOUT && vm->impatient &&
+        (vm->verdict.exit_code == MINIVMM_EXIT_OK || vm->verdict.end == MINIVMM_END_STOPPED)) {
+        vm->verdict = (struct minivmm_verdict){
+            .end = MINIVMM_END_STOPPED,
+            .exit_code = verdict_exit_code(MINIVMM_END_STOPPED, (uint32_t)vm->impatient)};
+        snprintf(vm->verdict.text, sizeof(vm->verdict.text),
+                 "stopped by signal %d while its output waited for a reader", vm->impatient);
+    } else if (vm->verdict.exit_code == MINIVMM_EXIT_OK) {
         vm->verdict =
             (struct minivmm_verdict){.end = MINIVMM_END_ERROR, .exit_code = MINIVMM_EXIT_ERROR};
         snprintf(vm->verdict.text, sizeof(vm->verdict.text), "%s output: %s", name,

@@ -2,8 +2,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -51,51 +53,6 @@ static int open_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC);
 }
 
-/* What is said when one of these ends the wait for a slow reader; composed before it is needed. */
-static struct {
-    int signal;
-    char line[100];
-} impatient[] = {{.signal = SIGINT}, {.signal = SIGTERM}, {.signal = SIGHUP}, {.signal = SIGQUIT}};
-#define IMPATIENT (sizeof(impatient) / sizeof(impatient[0]))
-
-/* A signal handler. */
-static void abandon(int signal)
-{
-    terminal_abandon();
-    for (size_t i = 0; i < IMPATIENT; i++) {
-        const char *line = impatient[i].signal == signal ? impatient[i].line : "";
-        if (*line && write(STDERR_FILENO, line, strlen(line)) < 0)
-            break; /* it ends all the same */
-    }
-    _exit(MINIVMM_EXIT_SIGNAL + signal);
-}
-
-/*
- * The VM has ended, but not all of its output may have been taken: whoever asks for an end now, or
- * has asked again meanwhile, gets it at once. Those that we ignore stay ignored.
- */
-static void end_at_once_by_signals(bool quiet)
-{
-    sigset_t set;
-    sigemptyset(&set);
-    for (size_t i = 0; i < IMPATIENT; i++) {
-        const int number = impatient[i].signal;
-        struct sigaction action;
-        if (sigaction(number, NULL, &action) < 0 || action.sa_handler == SIG_IGN)
-            continue;
-        if (!quiet)
-            snprintf(impatient[i].line, sizeof(impatient[i].line),
-                     "minivmm: stopped by signal %d while its output waited for a reader (exit "
-                     "code %d)\n",
-                     number, MINIVMM_EXIT_SIGNAL + number);
-        action = (struct sigaction){.sa_handler = abandon};
-        sigaction(number, &action, NULL);
-        sigaddset(&set, number);
-    }
-    terminal_hear_signals();
-    sigprocmask(SIG_UNBLOCK, &set, NULL);
-}
-
 static bool on_terminal; /* the guest has standard input and output */
 
 static void handle_signal(struct minivmm *vm, int signal)
@@ -135,6 +92,50 @@ static void supervise(struct minivmm *vm, int signals)
         if (poll(fds, 2, -1) > 0 && (fds[1].revents & POLLIN))
             take_signal(vm, signals);
     }
+}
+
+/* While the main thread waits for the VM's last output. */
+struct vigil {
+    pthread_t thread;
+    struct minivmm *vm;
+    int signals;
+    int over_fd;  /* an eventfd: the wait is over */
+    bool hurried; /* somebody did not want to wait; once the thread is joined */
+};
+
+static void *keep_vigil(void *arg)
+{
+    struct vigil *vigil = arg;
+    struct pollfd fds[] = {{.fd = vigil->over_fd, .events = POLLIN},
+                           {.fd = vigil->signals, .events = POLLIN}};
+    while (!(fds[0].revents & POLLIN)) {
+        if (poll(fds, 2, -1) > 0 && (fds[1].revents & POLLIN)) {
+            take_signal(vigil->vm, vigil->signals);
+            vigil->hurried = true;
+        }
+    }
+    return NULL;
+}
+
+/*
+ * minivmm_wait, while signals are heard: who asks for an end, or asks again, does not wait for a
+ * slow reader. Returns whether somebody did.
+ */
+static bool wait_heedfully(struct minivmm *vm, int signals, struct minivmm_verdict *verdict)
+{
+    struct vigil vigil = {
+        .vm = vm, .signals = signals, .over_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+
+    terminal_hear_signals();
+    bool kept = vigil.over_fd >= 0 && pthread_create(&vigil.thread, NULL, keep_vigil, &vigil) == 0;
+    minivmm_wait(vm, verdict);
+    if (kept) {
+        eventfd_write(vigil.over_fd, 1);
+        pthread_join(vigil.thread, NULL);
+    }
+    if (vigil.over_fd >= 0)
+        close(vigil.over_fd);
+    return vigil.hurried;
 }
 
 /* Less than nothing for the start of a VM that was stopped before. */
@@ -243,9 +244,10 @@ static int run(struct options *options, struct report *report)
         api_run(listeners.api, vm, &options->vm, signals, take_signal);
     else
         supervise(vm, signals);
-    end_at_once_by_signals(options->quiet);
-    minivmm_wait(vm, &verdict);
-    terminal_leave();
+    if (wait_heedfully(vm, signals, &verdict))
+        terminal_abandon();
+    else
+        terminal_leave();
 
     if (verdict.exit_code == MINIVMM_EXIT_FAULT || verdict.exit_code == MINIVMM_EXIT_TIMEOUT ||
         verdict.exit_code == MINIVMM_EXIT_SILENCE)

@@ -181,7 +181,7 @@ struct minivmm_config {
     unsigned disk_count;
     const struct minivmm_net *nets;
     unsigned net_count;
-    bool rng; /* virtio-rng: the host's random numbers */
+    bool rng;                           /* virtio-rng: the host's random numbers */
     const struct minivmm_char *serial;  /* COM1; NULL: what serial_in, _out and _escape say */
     const struct minivmm_char *console; /* hvc0 of the guest, its console then; NULL: none */
     unsigned columns, rows;             /* of the console's terminal; 0: not known */
@@ -279,8 +279,8 @@ struct minivmm_post_code {
 struct minivmm_times {
     uint64_t create; /* minivmm_create was entered */
     uint64_t start;  /* minivmm_start was entered: the next thing is the first KVM_RUN */
-    uint64_t run;    /* a vCPU is about to execute the guest's first instruction, the kernel's own */
-    uint64_t end;    /* the reason for the verdict arose */
+    uint64_t run; /* a vCPU is about to execute the guest's first instruction, the kernel's own */
+    uint64_t end; /* the reason for the verdict arose */
 };
 
 struct minivmm;
@@ -297,7 +297,9 @@ int minivmm_start(struct minivmm *vm);
 
 /*
  * End the VM from outside with exit code MINIVMM_EXIT_SIGNAL + signal; a VM that has ended keeps
- * its first verdict. `signal` is a signal number that tells who asked, SIGINT for a person.
+ * its first verdict, but does not wait for the readers of its output any more: if that loses some,
+ * what would have been a pass is a stop. `signal` is a signal number that tells who asked, SIGINT
+ * for a person.
  */
 void minivmm_stop(struct minivmm *vm, int signal);
 
@@ -354,7 +356,7 @@ struct minivmm_metrics {
             uint64_t requests, interrupts;
         } queues[MINIVMM_DEVICE_QUEUES];
     } devices[MINIVMM_DEVICES_MAX]; /* in the order of their slots */
-    uint64_t denied; /* frames that were kept in */
+    uint64_t denied;                /* frames that were kept in */
 };
 
 /* From any thread, at any time. */

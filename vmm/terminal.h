@@ -20,7 +20,7 @@ void terminal_leave(void);
 /* The guest has ended, but the wait for its output has not: let Ctrl-C be a signal again. */
 void terminal_hear_signals(void);
 
-/* terminal_leave without waiting for a reader of what was written, in a signal handler. */
+/* terminal_leave without waiting for a reader of what was written. */
 void terminal_abandon(void);
 
 /* The size of the terminal on `fd`; false where it is none, or has none. */

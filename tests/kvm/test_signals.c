@@ -153,9 +153,10 @@ Test(signals, end_a_wait_for_a_slow_reader_at_once)
     guest_need_kvm();
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         static char kernel[32];
-        char line[100];
+        char line[100], report[] = "/tmp/minivmm-report-XXXXXX", text[2000] = "";
+        int report_fd = mkostemp(report, O_CLOEXEC);
         int fd = guest_kernel(rows[i].entry, NULL, kernel);
-        program = (struct program){.arguments = {"--kernel", kernel}};
+        program = (struct program){.arguments = {"--kernel", kernel, "--report", report}};
         program_start(&program);
         cr_assert_eq(fcntl(program.out_fd, F_SETPIPE_SZ, 4096), 4096);
         int waiting = 0; /* bytes in the pipe, which nobody reads */
@@ -184,6 +185,11 @@ Test(signals, end_a_wait_for_a_slow_reader_at_once)
         char *last = program_last_line(&program);
         cr_expect_str_eq(last, line, "%s", rows[i].name);
         free(last);
+        unlink(report);
+        cr_expect_gt(read(report_fd, text, sizeof(text) - 1), 0, "%s: no report", rows[i].name);
+        snprintf(line, sizeof(line), "\"exit_code\": %d,", 128 + rows[i].signal);
+        cr_expect(strstr(text, line), "%s: %s", rows[i].name, text);
+        close(report_fd);
         close(fd);
     }
 }

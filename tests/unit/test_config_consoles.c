@@ -136,7 +136,7 @@ Test(config_consoles, what_cannot_be_is_named)
 
 Test(config_consoles, there_are_sixteen_ports)
 {
-    char words[17][16], *argv[3 + 2 * 17] = {(char *)"minivmm", (char *)"--kernel", (char *)"k"};
+    char words[17][24], *argv[3 + 2 * 17] = {(char *)"minivmm", (char *)"--kernel", (char *)"k"};
     for (int count = 16; count <= 17; count++) {
         struct options o;
         struct minivmm_error err;
