@@ -127,6 +127,11 @@ static void drop_link(struct net *net)
     }
 }
 
+void net_lose_link(struct net *net)
+{
+    drop_link(net);
+}
+
 /* ---- packets ------------------------------------------------------------------------------- */
 
 static int serve_rx(struct pair *pair)

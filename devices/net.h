@@ -39,6 +39,9 @@ void net_destroy(struct net *net); /* NULL is allowed */
 
 struct virtio_dev *net_device(struct net *net);
 
+/* On the loop's thread: the backend's interface is gone. The driver is told that its link is down. */
+void net_lose_link(struct net *net);
+
 /* From any thread: have the guest tell its network where it is (5.1.6.5.4). */
 void net_announce(struct net *net);
 

@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "devices/tap_end.h"
 #include "virtio/local.h"
 
 #define PATH      "/dev/vhost-net"
@@ -24,6 +25,7 @@
      BIT(VIRTIO_NET_F_MRG_RXBUF))
 
 struct vhost_net {
+    struct net *net;
     struct virtio_dev *dev;
     unsigned pairs;
     uint64_t features;   /* of KERNEL_FEATURES, what the kernel has */
@@ -32,6 +34,7 @@ struct vhost_net {
     bool on[PAIRS_MAX];  /* serves its pair now */
     int error;           /* eventfd: the kernel found a ring broken */
     struct event_source source;
+    struct tap_end end;
 };
 
 static int tell(const struct vhost_net *vhost, unsigned pair, unsigned long request,
@@ -57,6 +60,12 @@ static int set_memory(const struct vhost_net *vhost, unsigned pair, const struct
         region->userspace_addr = (uintptr_t)mem->regions[i].host;
     }
     return tell(vhost, pair, VHOST_SET_MEM_TABLE, &table);
+}
+
+static void tap_gone(void *arg)
+{
+    struct vhost_net *vhost = arg;
+    net_lose_link(vhost->net);
 }
 
 static int open_pair(struct vhost_net *vhost, unsigned pair, const char *what,
@@ -90,6 +99,7 @@ int vhost_net_create(const char *what, const struct guest_mem *mem, unsigned pai
     if (!vhost)
         return error_set(err, -ENOMEM, "%s: out of memory", what);
     vhost->features = KERNEL_FEATURES;
+    tap_end_init(&vhost->end, taps[0], tap_gone, vhost);
     vhost->error = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int rc =
         vhost->error < 0 ? error_set(err, -errno, "%s: eventfd: %s", what, strerror(errno)) : 0;
@@ -115,6 +125,7 @@ void vhost_net_destroy(struct vhost_net *vhost)
     }
     if (vhost->error >= 0)
         close(vhost->error);
+    tap_end_finish(&vhost->end);
     free(vhost);
 }
 
@@ -187,13 +198,17 @@ static void stop_pair(struct vhost_net *vhost, unsigned pair)
     vhost->on[pair] = false;
 }
 
+/* The kernel could not go on with a ring: the driver broke it, or the tap is gone. */
 static void handle_error(struct event_source *source, uint32_t events)
 {
     (void)events;
     struct vhost_net *vhost = source->arg;
     eventfd_t value;
     eventfd_read(vhost->error, &value);
-    virtio_break(vhost->dev);
+    if (tap_end_reached(vhost->taps[0]))
+        net_lose_link(vhost->net);
+    else
+        virtio_break(vhost->dev);
 }
 
 static void watch_error(struct event_call *call)
@@ -201,6 +216,7 @@ static void watch_error(struct event_call *call)
     struct vhost_net *vhost = call->arg;
     vhost->source = (struct event_source){.fd = vhost->error, .ready = handle_error, .arg = vhost};
     event_loop_add(vhost->dev->loop, &vhost->source, EPOLLIN);
+    tap_end_start(&vhost->end, vhost->dev->loop);
     event_call_done(vhost->dev->loop, call);
 }
 
@@ -208,6 +224,7 @@ static void unwatch_error(struct event_call *call)
 {
     struct vhost_net *vhost = call->arg;
     event_loop_remove(vhost->dev->loop, &vhost->source);
+    tap_end_stop(&vhost->end, vhost->dev->loop);
     event_call_done(vhost->dev->loop, call);
 }
 
@@ -246,8 +263,11 @@ static int vhost_start(struct virtio_dev *dev)
 static const struct virtio_datapath vhost_datapath = {
     .start = vhost_start, .stop = vhost_stop, .external = true};
 
-void vhost_net_attach(struct vhost_net *vhost, struct virtio_dev *dev)
+void vhost_net_attach(struct vhost_net *vhost, struct net *net)
 {
+    struct virtio_dev *dev = net_device(net);
+
+    vhost->net = net;
     vhost->dev = dev;
     dev->datapath = &vhost_datapath;
     dev->datapath_arg = vhost;

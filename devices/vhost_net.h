@@ -8,7 +8,7 @@
 #ifndef DEVICES_VHOST_NET_H
 #define DEVICES_VHOST_NET_H
 
-#include "devices/net_backend.h"
+#include "devices/net.h"
 #include "virtio/virtio.h"
 
 struct vhost_net;
@@ -20,8 +20,11 @@ struct vhost_net;
 int vhost_net_create(const char *what, const struct guest_mem *mem, unsigned pairs, const int *taps,
                      struct vhost_net **vhost, struct minivmm_error *err);
 
-/* Have `dev` served by it: offer what both can do, before the guest runs. */
-void vhost_net_attach(struct vhost_net *vhost, struct virtio_dev *dev);
+/*
+ * Have a device served by it: offer what both can do, before the guest runs. The device outlives
+ * the datapath's last stop.
+ */
+void vhost_net_attach(struct vhost_net *vhost, struct net *net);
 
 /* The datapath is stopped. NULL is allowed. */
 void vhost_net_destroy(struct vhost_net *vhost);

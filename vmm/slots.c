@@ -251,7 +251,7 @@ static int create_net(struct slots *slots, const struct minivmm_net *config,
     }
     rc = net_create(&frontend, backend, mem, loop, &slots->nets[index], err);
     if (rc == 0 && config->vhost)
-        vhost_net_attach(slots->vhosts[index], net_device(slots->nets[index]));
+        vhost_net_attach(slots->vhosts[index], slots->nets[index]);
     return rc;
 }
 

@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "devices/tap_end.h"
 #include "tests/unit/net_rig.h"
 #include "tests/unit/support.h"
 
@@ -330,6 +331,48 @@ Test(tap, D4_an_interface_that_is_deleted_is_a_link_that_is_down)
         usleep(200000);
         cr_expect_lt(clock() - before, CLOCKS_PER_SEC / 250, "it spins");
         net_rig_finish(&rig);
+    }
+}
+
+static void count_end(void *arg)
+{
+    ++*(unsigned *)arg;
+}
+
+/* What vhost, which reads no packets, hears of: its own interface's end, and nobody else's. */
+Test(tap, D4_an_end_is_heard_of_without_reading)
+{
+    const struct tap_config config = {.fd = -1, .name = NET_RIG_TAP_NAME, .pairs = 1};
+    struct minivmm_error err;
+    struct net_backend *be;
+    struct event_loop loop;
+    struct tap_end tap_end;
+    unsigned ends = 0;
+
+    NEED_NAMESPACE();
+    for (unsigned before = 0; before < 2; before++) { /* the start */
+        ends = 0;
+        cr_assert_eq(event_loop_init(&loop, &err), 0);
+        cr_assert_eq(tap_create(&config, &be, &err), 0, "%s", err.text);
+        tap_end_init(&tap_end, be->fds[0], count_end, &ends);
+        cr_assert_geq(tap_end.fd, 0);
+        if (before)
+            run("ip link del " NET_RIG_TAP_NAME);
+        tap_end_start(&tap_end, &loop);
+        if (!before) {
+            run("ip tuntap add dev other mode tap && ip link del other");
+            event_loop_once(&loop, 100);
+            cr_expect_eq(ends, 0);
+            cr_expect_not(tap_end_reached(be->fds[0]));
+            run("ip link del " NET_RIG_TAP_NAME);
+            event_loop_once(&loop, 1000);
+        }
+        cr_expect_geq(ends, 1);
+        cr_expect(tap_end_reached(be->fds[0]));
+        tap_end_stop(&tap_end, &loop);
+        tap_end_finish(&tap_end);
+        be->ops->destroy(be);
+        event_loop_finish(&loop);
     }
 }
 
