@@ -83,7 +83,7 @@ check-boot: $(BUILD)/minivmm
 	$(Q)tests/boot/run $(BUILD)/minivmm $(RESULTS)/boot.tap
 
 # Stock kernels again, by what is tried on them.
-boot-suites := disk net verdicts autopsy balloon console
+boot-suites := disk net verdicts autopsy balloon console pause
 $(boot-suites:%=check-%): $(BUILD)/minivmm
 	$(Q)mkdir -p $(RESULTS)
 	$(Q)tests/boot/$(@:check-%=%) $(BUILD)/minivmm $(RESULTS)/$(@:check-%=%).tap
@@ -160,10 +160,11 @@ help:
 	@echo 'make check        everything below but bench, with dependencies (scripts/check)'
 	@echo 'make check-unit   unit tests             make check-kvm     tiny guests on /dev/kvm'
 	@echo 'make check-boot   stock kernels          make check-layers  who may include whom'
-	@echo 'make check-disk   disks on them          make check-net     networks on them (not in check)'
+	@echo 'make check-disk   disks on them          make check-net     networks on them'
 	@echo 'make check-verdicts  every end of them, and its reports'
 	@echo 'make check-autopsy guests that hang'
 	@echo 'make check-balloon memory that guests give back'
+	@echo 'make check-pause  pauses under load'
 	@echo 'make check-console  consoles on them'
 	@echo 'make asan         unit and kvm tests under ASan and UBSan'
 	@echo 'make fuzz-short   every fuzzer for 20 s  make fuzz          for FUZZ_SECONDS, 600'

@@ -122,6 +122,16 @@ static bool resolves_on_loopback(void)
     return found;
 }
 
+/* What answers to a datagram from the loopback finds its way back as one to the gateway only. */
+static bool forwards_udp(const struct passt_config *config)
+{
+    for (unsigned i = 0; i < config->forward_count; i++) {
+        if (strncmp(config->forwards[i], "udp:", 4) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* Its socket is closed: what it said last is why. */
 static void tell_end(void *arg)
 {
@@ -230,7 +240,7 @@ int passt_create(const struct passt_config *config, struct net_backend **backend
                             .denied = config->denied,
                             .ended = config->ended,
                             .arg = config->arg};
-    if (!resolves_on_loopback())
+    if (!resolves_on_loopback() && !forwards_udp(config))
         command.argv[command.argc++] = "--no-map-gw";
     int rc = 0;
     for (unsigned i = 0; rc == 0 && i < config->forward_count; i++)

@@ -2,8 +2,8 @@
  * Network backend: passt, a program that gives the guest this user's own network, with DHCP and
  * DNS, and needs no privileges (package passt). A child of this process, at the other end of a
  * socket pair, that ends with the backend. The guest cannot reach the services on this user's
- * loopback, but where this machine's name server is one of them: then they stand behind the
- * guest's gateway, because that is how passt gets at it.
+ * loopback, but where this machine's name server is one of them, or a udp port is forwarded: then
+ * they stand behind the guest's gateway, because that is how passt gets at them.
  */
 #ifndef DEVICES_PASST_H
 #define DEVICES_PASST_H
