@@ -124,7 +124,7 @@ FUZZ_SECONDS ?= 600
 fuzz-src     := $(wildcard tests/fuzz/*.c)
 fuzz-names   := $(fuzz-src:tests/fuzz/%.c=%)
 fuzz-bin     := $(fuzz-src:%.c=$(BUILD)/%)
-fuzz-short: fuzz-time := 20
+fuzz-short: fuzz-time := 12
 fuzz: fuzz-time := $(FUZZ_SECONDS)
 fuzz-short fuzz:
 	$(Q)mkdir -p $(RESULTS)
@@ -167,7 +167,7 @@ help:
 	@echo 'make check-pause  pauses under load'
 	@echo 'make check-console  consoles on them'
 	@echo 'make asan         unit and kvm tests under ASan and UBSan'
-	@echo 'make fuzz-short   every fuzzer for 20 s  make fuzz          for FUZZ_SECONDS, 600'
+	@echo 'make fuzz-short   every fuzzer for 12 s  make fuzz          for FUZZ_SECONDS, 600'
 	@echo 'make check-race   many short VMs under ThreadSanitizer'
 	@echo 'make bench        measurements           make format        clang-format'
 	@echo 'V=1 shows commands, WERROR=1 makes warnings errors, CC=clang BUILD=dir another build'
