@@ -157,7 +157,7 @@ format:
 help:
 	@echo 'make              build/minivmm and build/libminivmm.a'
 	@echo 'make install      binary, library and header, under PREFIX (default /usr/local)'
-	@echo 'make check        everything below but bench, with dependencies (scripts/check)'
+	@echo 'make check        most of what is below, with dependencies (scripts/check)'
 	@echo 'make check-unit   unit tests             make check-kvm     tiny guests on /dev/kvm'
 	@echo 'make check-boot   stock kernels          make check-layers  who may include whom'
 	@echo 'make check-disk   disks on them          make check-net     networks on them'
