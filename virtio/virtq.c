@@ -67,6 +67,7 @@ int virtq_start(struct virtq *q, const struct guest_mem *mem, const struct virtq
         return -EINVAL;
     memset(taken, 0, (size + HEAD_WORD_BITS - 1) / HEAD_WORD_BITS * sizeof(taken[0]));
     q->mem = mem;
+    q->near = &mem->regions[0];
     q->config = *config;
     q->next_avail = q->next_used = q->signalled = next_avail;
     q->broken = false;
@@ -101,38 +102,48 @@ static uint16_t waiting(const struct virtq *q)
     return (uint16_t)(__atomic_load_n(&q->avail->idx, __ATOMIC_ACQUIRE) - q->next_avail);
 }
 
-/* What a walk along a chain has gathered. Kept apart from the chain, so that it stays in registers.
- */
-struct gathered {
-    struct iovec *at, *end; /* the next piece, and where the room ends */
-    struct iovec *wr;       /* the first writable piece, or NULL */
-    uint64_t length;        /* bytes in all */
-    uint64_t rd_length;     /* of them readable, once `wr` is known */
-};
-
 unsigned virtq_waiting(const struct virtq *q)
 {
     return q->broken ? 0 : waiting(q);
 }
 
 /*
- * Add a buffer; what two adjacent regions hold together becomes two pieces. False when it is not
- * all in RAM, or too many pieces.
+ * Add a buffer that does not lie whole in the region q->near, and make the region it begins in the
+ * near one; what two adjacent regions hold together becomes two pieces. Returns the next piece, or
+ * NULL when the buffer is not all in RAM, or too many pieces. Kept out of line: then the walk
+ * needs no more registers than there are.
  */
-static inline bool add_buffer(const struct guest_mem *mem, struct gathered *all, uint64_t gpa,
-                              uint32_t length)
+static __attribute__((noinline)) struct iovec *add_elsewhere(struct virtq *q, struct iovec *at,
+                                                             const struct iovec *end, uint64_t gpa,
+                                                             uint32_t length)
 {
-    all->length += length; /* of at most VIRTQ_SIZE_MAX buffers: no overflow */
+    for (unsigned i = 0; i < q->mem->count; i++) {
+        if (gpa - q->mem->regions[i].gpa < q->mem->regions[i].size)
+            q->near = &q->mem->regions[i];
+    }
     while (length > 0) {
         uint64_t run = length;
-        void *host = guest_mem_run(mem, gpa, &run);
-        if (!host || all->at == all->end)
-            return false;
-        *all->at++ = (struct iovec){.iov_base = host, .iov_len = run};
+        void *host = guest_mem_run(q->mem, gpa, &run);
+        if (!host || at == end)
+            return NULL;
+        *at++ = (struct iovec){.iov_base = host, .iov_len = run};
         gpa += run;
         length -= (uint32_t)run;
     }
-    return true;
+    return at;
+}
+
+/* The same for any buffer. Nearly all lie in the region of the one before: no loop, no search. */
+static inline struct iovec *add_buffer(struct virtq *q, struct iovec *at, const struct iovec *end,
+                                       uint64_t gpa, uint32_t length)
+{
+    const struct guest_region *near = q->near;
+    uint64_t offset = gpa - near->gpa; /* wraps to a huge one below the region */
+
+    if (offset >= near->size || length > near->size - offset || length == 0 || at == end)
+        return add_elsewhere(q, at, end, gpa, length);
+    *at = (struct iovec){.iov_base = near->host + offset, .iov_len = length};
+    return at + 1;
 }
 
 /* A table of descriptors: the queue's own, or an indirect one. */
@@ -156,23 +167,17 @@ static bool enter_indirect(const struct virtq *q, const struct vring_desc *desc,
     return table->entries != NULL;
 }
 
-static inline void begin_writable(struct gathered *all)
-{
-    all->wr = all->at;
-    all->rd_length = all->length;
-}
-
 /* 2.7.5: follow the chain that starts at chain->head. False when it breaks a rule. */
-static bool walk(const struct virtq *q, struct virtq_chain *chain)
+static bool walk(struct virtq *q, struct virtq_chain *chain)
 {
     struct table table = {.entries = (const uint8_t *)q->desc, .size = q->config.size};
-    struct gathered all = {.at = chain->iov, .end = chain->iov + chain->capacity};
+    struct iovec *at = chain->iov, *wr = NULL; /* the next piece; the first writable one */
+    const struct iovec *end = at + chain->capacity;
+    uint64_t length = 0, rd_length = 0; /* in all; of that readable, once `wr` is known */
     uint32_t index = chain->head;
 
     /* Queue size is the longest chain allowed (2.7.5.3.1), which ends every loop as well. */
-    for (uint32_t steps = 0;; steps++) {
-        if (index >= table.size || steps > q->config.size)
-            return false;
+    for (uint32_t steps = q->config.size + 1; index < table.size && steps > 0; steps--) {
         struct vring_desc desc = read_desc(table.entries + index * sizeof(desc));
         if (desc.flags & VRING_DESC_F_INDIRECT) {
             if (!enter_indirect(q, &desc, &table))
@@ -181,26 +186,34 @@ static bool walk(const struct virtq *q, struct virtq_chain *chain)
             continue;
         }
         if (desc.flags & VRING_DESC_F_WRITE) {
-            if (!all.wr)
-                begin_writable(&all);
-        } else if (all.wr) {
+            if (!wr) {
+                wr = at;
+                rd_length = length;
+            }
+        } else if (wr) {
             return false; /* 2.7.4.2: readable parts come first */
         }
-        if (!add_buffer(q->mem, &all, desc.addr, desc.len))
+        at = add_buffer(q, at, end, desc.addr, desc.len);
+        if (!at)
             return false;
-        if (!(desc.flags & VRING_DESC_F_NEXT))
-            break;
-        index = desc.next;
+        length += desc.len; /* of at most VIRTQ_SIZE_MAX buffers: no overflow */
+        if (desc.flags & VRING_DESC_F_NEXT) {
+            index = desc.next;
+            continue;
+        }
+        if (length > UINT32_MAX)
+            return false;
+        if (!wr) {
+            wr = at;
+            rd_length = length;
+        }
+        chain->rd = (struct virtq_span){
+            .iov = chain->iov, .count = (unsigned)(wr - chain->iov), .length = rd_length};
+        chain->wr = (struct virtq_span){
+            .iov = wr, .count = (unsigned)(at - wr), .length = length - rd_length};
+        return true;
     }
-    if (all.length > UINT32_MAX)
-        return false;
-    if (!all.wr)
-        begin_writable(&all);
-    chain->rd = (struct virtq_span){
-        .iov = chain->iov, .count = (unsigned)(all.wr - chain->iov), .length = all.rd_length};
-    chain->wr = (struct virtq_span){
-        .iov = all.wr, .count = (unsigned)(all.at - all.wr), .length = all.length - all.rd_length};
-    return true;
+    return false;
 }
 
 int virtq_next(struct virtq *q, struct virtq_chain *chain)
@@ -238,7 +251,7 @@ void virtq_undo(struct virtq *q, const struct virtq_chain *chain)
     q->next_avail--;
 }
 
-void virtq_put(struct virtq *q, const struct virtq_chain *chain, uint32_t written)
+static inline void put(struct virtq *q, const struct virtq_chain *chain, uint32_t written)
 {
     assert(is_taken(q, chain->head) && written <= chain->wr.length);
     set_taken(q, chain->head, false);
@@ -248,16 +261,26 @@ void virtq_put(struct virtq *q, const struct virtq_chain *chain, uint32_t writte
     q->next_used++;
 }
 
-void virtq_publish(struct virtq *q)
+static inline void publish(struct virtq *q)
 {
     /* 2.7.8.2: the data and the elements are visible before the index. */
     __atomic_store_n(&q->used->idx, q->next_used, __ATOMIC_RELEASE);
 }
 
+void virtq_put(struct virtq *q, const struct virtq_chain *chain, uint32_t written)
+{
+    put(q, chain, written);
+}
+
+void virtq_publish(struct virtq *q)
+{
+    publish(q);
+}
+
 void virtq_done(struct virtq *q, const struct virtq_chain *chain, uint32_t written)
 {
-    virtq_put(q, chain, written);
-    virtq_publish(q);
+    put(q, chain, written);
+    publish(q);
 }
 
 /* 2.7.10: the words behind the rings that carry event indices. */

@@ -57,6 +57,8 @@ struct virtq_chain {
 
 struct virtq {
     const struct guest_mem *mem;
+    const struct guest_region
+        *near; /* where the buffer before lay: the next is sought there first */
     struct virtq_config config;
     /* The three areas in this process. */
     struct vring_desc *desc;

@@ -17,10 +17,11 @@
 #define LAPS   20000 /* of all chains, each round */
 #define LIMIT  "limit 30"
 
+/* The thread's own time: nothing here waits, and what else the machine does is not the ring's. */
 static double now_ns(void)
 {
     struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
     return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
 }
 
