@@ -10,17 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/fuzz/fuzz.h"
 #include "vmm/api_request.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
 
 static const char *const methods[] = {"GET", "PUT", "PATCH", "POST"};
 static const char *const paths[] = {
@@ -51,7 +42,7 @@ static void metrics(struct minivmm *vm, struct minivmm_metrics *out)
 static int balloon_set(struct minivmm *vm, uint64_t bytes, struct minivmm_error *err)
 {
     (void)vm, (void)err;
-    CHECK(bytes <= 128ull << 20 && bytes % (1u << 20) == 0);
+    MUST(bytes <= 128ull << 20 && bytes % (1u << 20) == 0);
     changes++;
     return 0;
 }
@@ -66,7 +57,7 @@ static int balloon_get(struct minivmm *vm, struct minivmm_balloon *balloon)
 static int balloon_interval(struct minivmm *vm, unsigned seconds)
 {
     (void)vm;
-    CHECK(seconds <= 3600);
+    MUST(seconds <= 3600);
     changes++;
     return 0;
 }
@@ -89,18 +80,18 @@ static const struct api_calls calls = {.state = state,
 static void check_answer(const struct api_reply *reply, bool changed)
 {
     if (reply->what != API_REPLY) {
-        CHECK(!reply->body && !changed);
+        MUST(!reply->body && !changed);
         return;
     }
-    CHECK(reply->status == 200 || reply->status == 204 || reply->status == 400 ||
-          reply->status == 404);
-    CHECK((reply->body == NULL) == (reply->status == 204));
-    CHECK(!changed || reply->status == 204);
+    MUST(reply->status == 200 || reply->status == 204 || reply->status == 400 ||
+         reply->status == 404);
+    MUST((reply->body == NULL) == (reply->status == 204));
+    MUST(!changed || reply->status == 204);
     if (!reply->body)
         return;
     json_t *body = json_loads(reply->body, 0, NULL);
-    CHECK(json_is_object(body));
-    CHECK((reply->status >= 400) == (json_object_get(body, "fault_message") != NULL));
+    MUST(json_is_object(body));
+    MUST((reply->status >= 400) == (json_object_get(body, "fault_message") != NULL));
     json_decref(body);
 }
 

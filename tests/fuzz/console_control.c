@@ -4,21 +4,10 @@
  *
  * Input: a byte with the number of ports, then pieces of 9 bytes: what to do, and a message.
  */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "devices/console_control.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
+#include "tests/fuzz/fuzz.h"
 
 static void take(struct console_control *control, const uint8_t *bytes)
 {
@@ -27,14 +16,14 @@ static void take(struct console_control *control, const uint8_t *bytes)
 
     memcpy(&message, bytes, sizeof(message));
     int id = console_control_take(control, &message);
-    CHECK(id >= -1 && id < (int)control->count);
+    MUST(id >= -1 && id < (int)control->count);
     for (unsigned i = 0; i < control->count; i++) {
         const struct console_port_state *port = &control->ports[i], *old = &before.ports[i];
-        CHECK((port->open != old->open) == (id == (int)i));
-        CHECK(!port->open || port->ready);
-        CHECK(!port->ready || port->added);
-        CHECK(port->added == old->added && !(port->added && port->tell_add));
-        CHECK(control->names[i] || memcmp(port, old, sizeof(*port)) == 0);
+        MUST((port->open != old->open) == (id == (int)i));
+        MUST(!port->open || port->ready);
+        MUST(!port->ready || port->added);
+        MUST(port->added == old->added && !(port->added && port->tell_add));
+        MUST(control->names[i] || memcmp(port, old, sizeof(*port)) == 0);
     }
 }
 
@@ -50,14 +39,14 @@ static void hear(struct console_control *control, unsigned most)
         size_t size = console_control_next(control, message);
         if (size == 0)
             return;
-        CHECK(size >= sizeof(header) && size <= CONSOLE_MESSAGE);
-        CHECK(message[CONSOLE_MESSAGE] == 0x5a);
+        MUST(size >= sizeof(header) && size <= CONSOLE_MESSAGE);
+        MUST(message[CONSOLE_MESSAGE] == 0x5a);
         memcpy(&header, message, sizeof(header));
-        CHECK(header.id < control->count && control->names[header.id] && header.value == 1);
-        CHECK((header.event == VIRTIO_CONSOLE_PORT_NAME) == (size > sizeof(header)));
+        MUST(header.id < control->count && control->names[header.id] && header.value == 1);
+        MUST((header.event == VIRTIO_CONSOLE_PORT_NAME) == (size > sizeof(header)));
         console_control_sent(control);
     }
-    CHECK(count <= 3 * CONSOLE_PORTS_MAX);
+    MUST(count <= 3 * CONSOLE_PORTS_MAX);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -81,6 +70,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             console_control_reset(&control);
     }
     hear(&control, 3 * CONSOLE_PORTS_MAX);
-    CHECK(console_control_next(&control, (uint8_t[CONSOLE_MESSAGE]){0}) == 0);
+    MUST(console_control_next(&control, (uint8_t[CONSOLE_MESSAGE]){0}) == 0);
     return 0;
 }

@@ -10,7 +10,6 @@
 #include <linux/virtio_mmio.h>
 #include <linux/virtio_ring.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -18,6 +17,8 @@
 
 #include "devices/blk.h"
 #include "devices/rng.h"
+#include "tests/fuzz/fuzz.h"
+#include "tests/guarded_mem.h"
 #include "virtio/mmio.h"
 
 #define PAGE   4096u
@@ -31,16 +32,6 @@
 #define STEPS  400u
 #define TURNS  2000u
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
-
 static struct guest_mem mem;
 static struct event_loop loop;
 static struct bus bus;
@@ -49,17 +40,11 @@ static struct rng rng;
 static struct disk *disk;
 static struct blk *blk;
 
-static struct input {
-    const uint8_t *at;
-    size_t left;
-} input;
+static struct fuzz_input input;
 
-static uint32_t take(unsigned bytes) /* 4 at most */
+static uint32_t take(unsigned bytes)
 {
-    uint32_t value = 0;
-    for (unsigned i = 0; i < bytes && input.left > 0; i++, input.left--)
-        value |= (uint32_t)*input.at++ << 8 * i;
-    return value;
+    return fuzz_take(&input, bytes);
 }
 
 static void set_up(void)
@@ -68,22 +53,16 @@ static void set_up(void)
     char path[32];
     const struct blk_config config = {.serial = "fuzz", .queues = QUEUES, .queue_size = SIZE};
 
-    for (unsigned i = 0; i < 2; i++) {
-        uint8_t *mapping =
-            mmap(NULL, REGION + 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        CHECK(mapping != MAP_FAILED);
-        CHECK(mprotect(mapping + PAGE, REGION, PROT_READ | PROT_WRITE) == 0);
-        mem.regions[mem.count++] =
-            (struct guest_region){.gpa = LOW + i * REGION, .size = REGION, .host = mapping + PAGE};
-    }
+    guarded_mem_add(&mem, LOW, REGION);
+    guarded_mem_add(&mem, HIGH, REGION);
     int image = memfd_create("image", MFD_CLOEXEC);
-    CHECK(image >= 0 && ftruncate(image, DISK) == 0);
+    MUST(image >= 0 && ftruncate(image, DISK) == 0);
     snprintf(path, sizeof(path), "/proc/self/fd/%d", image);
     const struct disk_config backend = {.path = path};
-    CHECK(event_loop_init(&loop, &err) == 0);
-    CHECK(rng_init(&rng, &mem, &loop, &err) == 0);
-    CHECK(disk_create(&backend, &loop, &disk, &err) == 0);
-    CHECK(blk_create(&config, disk, &mem, &loop, &blk, &err) == 0);
+    MUST(event_loop_init(&loop, &err) == 0);
+    MUST(rng_init(&rng, &mem, &loop, &err) == 0);
+    MUST(disk_create(&backend, &loop, &disk, &err) == 0);
+    MUST(blk_create(&config, disk, &mem, &loop, &blk, &err) == 0);
     slots[0].dev = &rng.dev;
     slots[1].dev = blk_device(blk);
     for (unsigned i = 0; i < 2; i++)
@@ -222,9 +201,9 @@ static void step(void)
     default:
         event_loop_once(&loop, 0);
     }
-    CHECK(read_word(slot, VIRTIO_MMIO_MAGIC_VALUE) == 0x74726976);
-    CHECK((read_word(slot, VIRTIO_MMIO_STATUS) & 0x30) == 0);
-    CHECK((read_word(slot, VIRTIO_MMIO_INTERRUPT_STATUS) & ~3u) == 0);
+    MUST(read_word(slot, VIRTIO_MMIO_MAGIC_VALUE) == 0x74726976);
+    MUST((read_word(slot, VIRTIO_MMIO_STATUS) & 0x30) == 0);
+    MUST((read_word(slot, VIRTIO_MMIO_INTERRUPT_STATUS) & ~3u) == 0);
 }
 
 /* An ordinary request completes: random bytes, or a read of a sector. */
@@ -241,7 +220,7 @@ static void expect_works(unsigned slot)
     eventfd_t count;
 
     start(slot, UINT32_MAX, 3, SIZE);
-    CHECK(read_word(slot, VIRTIO_MMIO_STATUS) == 15);
+    MUST(read_word(slot, VIRTIO_MMIO_STATUS) == 15);
     put(ring, desc, sizeof(desc));
     put(buffer, &header, sizeof(header));
     put(buffer + 528, &status, 1);
@@ -252,22 +231,22 @@ static void expect_works(unsigned slot)
     write_word(slot, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
     for (unsigned i = 0; i < TURNS && *(volatile const uint16_t *)&used->idx == 0; i++)
         event_loop_once(&loop, 1);
-    CHECK(used->idx == 1 && used->ring[0].id == 0);
-    CHECK(used->ring[0].len == (slot ? 513 : 512));
+    MUST(used->idx == 1 && used->ring[0].id == 0);
+    MUST(used->ring[0].len == (slot ? 513 : 512));
     if (slot)
-        CHECK(*(uint8_t *)guest_mem_at(&mem, buffer + 528, 1) == VIRTIO_BLK_S_OK);
-    CHECK(eventfd_read(slots[slot].dev->call, &count) == 0);
-    CHECK(read_word(slot, VIRTIO_MMIO_INTERRUPT_STATUS) == VIRTIO_MMIO_INT_VRING);
+        MUST(*(uint8_t *)guest_mem_at(&mem, buffer + 528, 1) == VIRTIO_BLK_S_OK);
+    MUST(eventfd_read(slots[slot].dev->call, &count) == 0);
+    MUST(read_word(slot, VIRTIO_MMIO_INTERRUPT_STATUS) == VIRTIO_MMIO_INT_VRING);
     write_word(slot, VIRTIO_MMIO_STATUS, 0);
-    CHECK(read_word(slot, VIRTIO_MMIO_STATUS) == 0);
-    CHECK(read_word(slot, VIRTIO_MMIO_INTERRUPT_STATUS) == 0);
+    MUST(read_word(slot, VIRTIO_MMIO_STATUS) == 0);
+    MUST(read_word(slot, VIRTIO_MMIO_INTERRUPT_STATUS) == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (mem.count == 0)
         set_up();
-    input = (struct input){data, size};
+    input = (struct fuzz_input){data, size};
     for (unsigned i = 0; i < 2; i++) {
         memset(mem.regions[i].host, 0, REGION);
         write_word(i, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 0);

@@ -6,22 +6,12 @@
  * a frame in turn. What is looked at ends where an allocation does.
  */
 #include <linux/virtio_net.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "devices/net_control.h"
 #include "devices/net_deny.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
+#include "tests/fuzz/fuzz.h"
 
 static const unsigned bits[] = {VIRTIO_NET_F_CTRL_RX,
                                 VIRTIO_NET_F_CTRL_RX_EXTRA,
@@ -58,7 +48,7 @@ static bool set_mac(void *arg, const uint8_t *mac)
 {
     (void)arg;
     calls++;
-    CHECK(!(mac[0] & 1));
+    MUST(!(mac[0] & 1));
     return mac[5] != 0xff;
 }
 
@@ -74,13 +64,13 @@ static void obey(struct net_filter *filter, uint64_t features, const uint8_t *co
     before = *filter;
     calls = 0;
     uint8_t ack = net_control(filter, &ops, NULL, features, command, size);
-    CHECK(ack == VIRTIO_NET_OK || ack == VIRTIO_NET_ERR);
-    CHECK(calls <= 1);
+    MUST(ack == VIRTIO_NET_OK || ack == VIRTIO_NET_ERR);
+    MUST(calls <= 1);
     if (ack == VIRTIO_NET_ERR)
-        CHECK(memcmp(&before, filter, sizeof(before)) == 0);
-    CHECK(features || ack == VIRTIO_NET_ERR);
-    CHECK(filter->unicast.count <= NET_MAC_TABLE_MAX);
-    CHECK(filter->multicast.count <= NET_MAC_TABLE_MAX);
+        MUST(memcmp(&before, filter, sizeof(before)) == 0);
+    MUST(features || ack == VIRTIO_NET_ERR);
+    MUST(filter->unicast.count <= NET_MAC_TABLE_MAX);
+    MUST(filter->multicast.count <= NET_MAC_TABLE_MAX);
 }
 
 static void judge(const struct net_filter *filter, const uint8_t *frame, size_t size)
@@ -89,12 +79,12 @@ static void judge(const struct net_filter *filter, const uint8_t *frame, size_t 
     char what[NET_DENY_TEXT + 8];
 
     bool in = net_filter_passes(filter, frame, size);
-    CHECK(in || !filter->promiscuous);
+    MUST(in || !filter->promiscuous);
     memset(what, 0x5a, sizeof(what));
     bool out = net_deny_passes(frame, size, ports, 2, what);
-    CHECK(memchr(what, '\0', NET_DENY_TEXT) && what[NET_DENY_TEXT] == 0x5a);
-    CHECK(out || what[0]);
-    CHECK(!out || size >= 14);
+    MUST(memchr(what, '\0', NET_DENY_TEXT) && what[NET_DENY_TEXT] == 0x5a);
+    MUST(out || what[0]);
+    MUST(!out || size >= 14);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -115,7 +105,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         data += 2, size -= 2;
         length = length < size ? length : size;
         uint8_t *copy = malloc(length ? length : 1);
-        CHECK(copy);
+        MUST(copy);
         memcpy(copy, data, length);
         if (command)
             obey(&filter, features, copy, length);

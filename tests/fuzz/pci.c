@@ -12,7 +12,6 @@
 #include <linux/virtio_ring.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -20,6 +19,8 @@
 #include "devices/blk.h"
 #include "devices/pci_host.h"
 #include "devices/rng.h"
+#include "tests/fuzz/fuzz.h"
+#include "tests/guarded_mem.h"
 #include "virtio/pci.h"
 
 #define PAGE    4096u
@@ -37,16 +38,6 @@
 #define TURNS   2000u
 #define MESSAGE 0xfee00000u
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
-
 static struct guest_mem mem;
 static struct event_loop loop;
 static struct bus mmio, pio;
@@ -57,17 +48,11 @@ static struct disk *disk;
 static struct blk *blk;
 static uint32_t last_message;
 
-static struct input {
-    const uint8_t *at;
-    size_t left;
-} input;
+static struct fuzz_input input;
 
-static uint32_t take(unsigned bytes) /* 4 at most */
+static uint32_t take(unsigned bytes)
 {
-    uint32_t value = 0;
-    for (unsigned i = 0; i < bytes && input.left > 0; i++, input.left--)
-        value |= (uint32_t)*input.at++ << 8 * i;
-    return value;
+    return fuzz_take(&input, bytes);
 }
 
 static void send_message(void *arg, uint64_t address, uint32_t data)
@@ -109,22 +94,16 @@ static void set_up(void)
     struct minivmm_error err;
     char path[32];
 
-    for (unsigned i = 0; i < 2; i++) {
-        uint8_t *mapping =
-            mmap(NULL, REGION + 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        CHECK(mapping != MAP_FAILED);
-        CHECK(mprotect(mapping + PAGE, REGION, PROT_READ | PROT_WRITE) == 0);
-        mem.regions[mem.count++] =
-            (struct guest_region){.gpa = LOW + i * REGION, .size = REGION, .host = mapping + PAGE};
-    }
+    guarded_mem_add(&mem, LOW, REGION);
+    guarded_mem_add(&mem, HIGH, REGION);
     int image = memfd_create("image", MFD_CLOEXEC);
-    CHECK(image >= 0 && ftruncate(image, DISK) == 0);
+    MUST(image >= 0 && ftruncate(image, DISK) == 0);
     snprintf(path, sizeof(path), "/proc/self/fd/%d", image);
     const struct disk_config backend = {.path = path};
-    CHECK(event_loop_init(&loop, &err) == 0);
-    CHECK(rng_init(&rng, &mem, &loop, &err) == 0);
-    CHECK(disk_create(&backend, &loop, &disk, &err) == 0);
-    CHECK(blk_create(&config, disk, &mem, &loop, &blk, &err) == 0);
+    MUST(event_loop_init(&loop, &err) == 0);
+    MUST(rng_init(&rng, &mem, &loop, &err) == 0);
+    MUST(disk_create(&backend, &loop, &disk, &err) == 0);
+    MUST(blk_create(&config, disk, &mem, &loop, &blk, &err) == 0);
     pci_host_init(&host, &reset, NULL);
     bus_add(&pio, ADDRESS, PCI_HOST_PORTS, &pci_host_ops, &host);
     add(0, &rng.dev);
@@ -189,7 +168,7 @@ static void find(unsigned slot)
     set_config(slot, PCI_COMMAND, 2, PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
     for (unsigned i = 0; i < 8 && get_config(slot, cap, 1) != PCI_CAP_ID_MSIX; i++)
         cap = get_config(slot, cap + PCI_CAP_LIST_NEXT, 1);
-    CHECK(get_config(slot, cap, 1) == PCI_CAP_ID_MSIX);
+    MUST(get_config(slot, cap, 1) == PCI_CAP_ID_MSIX);
     set_config(slot, cap + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
     for (unsigned i = 0; i <= QUEUES; i++) {
         set_common(slot, TABLE + 16 * i, 4, MESSAGE);
@@ -308,8 +287,8 @@ static void step(void)
     default:
         event_loop_once(&loop, 0);
     }
-    CHECK(get_config(slot, PCI_VENDOR_ID, 2) == 0x1af4);
-    CHECK(get_config(slot, PCI_STATUS, 2) & PCI_STATUS_CAP_LIST);
+    MUST(get_config(slot, PCI_VENDOR_ID, 2) == 0x1af4);
+    MUST(get_config(slot, PCI_STATUS, 2) & PCI_STATUS_CAP_LIST);
 }
 
 /* An ordinary request completes: random bytes, or a read of a sector. */
@@ -326,7 +305,7 @@ static void expect_works(unsigned slot)
 
     find(slot);
     start(slot, UINT32_MAX, 3, SIZE);
-    CHECK(get_common(slot, VIRTIO_PCI_COMMON_STATUS, 1) == 15);
+    MUST(get_common(slot, VIRTIO_PCI_COMMON_STATUS, 1) == 15);
     put(ring, desc, sizeof(desc));
     put(buffer, &header, sizeof(header));
     put(buffer + 528, &status, 1);
@@ -337,22 +316,22 @@ static void expect_works(unsigned slot)
     notify(slot, 0);
     for (unsigned i = 0; i < TURNS && *(volatile const uint16_t *)&used->idx == 0; i++)
         event_loop_once(&loop, 1);
-    CHECK(used->idx == 1 && used->ring[0].id == 0);
-    CHECK(used->ring[0].len == (slot ? 513 : 512));
+    MUST(used->idx == 1 && used->ring[0].id == 0);
+    MUST(used->ring[0].len == (slot ? 513 : 512));
     if (slot)
-        CHECK(*(uint8_t *)guest_mem_at(&mem, buffer + 528, 1) == VIRTIO_BLK_S_OK);
-    CHECK(last_message == (slot << 8 | 1));
+        MUST(*(uint8_t *)guest_mem_at(&mem, buffer + 528, 1) == VIRTIO_BLK_S_OK);
+    MUST(last_message == (slot << 8 | 1));
     set_common(slot, VIRTIO_PCI_COMMON_STATUS, 1, 0);
-    CHECK(get_common(slot, VIRTIO_PCI_COMMON_STATUS, 1) == 0);
+    MUST(get_common(slot, VIRTIO_PCI_COMMON_STATUS, 1) == 0);
     set_common(slot, VIRTIO_PCI_COMMON_Q_SELECT, 2, 0);
-    CHECK(get_common(slot, VIRTIO_PCI_COMMON_Q_MSIX, 2) == VIRTIO_MSI_NO_VECTOR);
+    MUST(get_common(slot, VIRTIO_PCI_COMMON_Q_MSIX, 2) == VIRTIO_MSI_NO_VECTOR);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (mem.count == 0)
         set_up();
-    input = (struct input){data, size};
+    input = (struct fuzz_input){data, size};
     for (unsigned i = 0; i < 2; i++) {
         memset(mem.regions[i].host, 0, REGION);
         find(i);

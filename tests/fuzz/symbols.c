@@ -2,23 +2,13 @@
  * Fuzzes what --symbols reads: the input is the file. What it names is looked up all over, and what
  * is found must be below the address and within the file.
  */
-#include "vmm/symbols.h"
-
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
+#include "tests/fuzz/fuzz.h"
+#include "vmm/symbols.h"
 
 static void look_up(const struct symbols *symbols, uint64_t address, size_t longest)
 {
@@ -27,9 +17,9 @@ static void look_up(const struct symbols *symbols, uint64_t address, size_t long
 
     if (!name)
         return;
-    CHECK(strlen(name) < longest && name[0]);
-    CHECK(offset <= address && (length == 0 || offset < length));
-    CHECK(symbols_address(symbols, name, &start));
+    MUST(strlen(name) < longest && name[0]);
+    MUST(offset <= address && (length == 0 || offset < length));
+    MUST(symbols_address(symbols, name, &start));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -41,13 +31,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (fd < 0) {
         fd = memfd_create("symbols", 0);
-        CHECK(fd >= 0);
+        MUST(fd >= 0);
         snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     }
-    CHECK(ftruncate(fd, 0) == 0);
-    CHECK(pwrite(fd, data, size, 0) == (ssize_t)size);
+    MUST(ftruncate(fd, 0) == 0);
+    MUST(pwrite(fd, data, size, 0) == (ssize_t)size);
     if (symbols_create(path, &symbols, &err) < 0) {
-        CHECK(!symbols && err.text[0] && !strchr(err.text, '\n'));
+        MUST(!symbols && err.text[0] && !strchr(err.text, '\n'));
         return 0;
     }
     for (size_t i = 0; i + 8 <= size; i += 8) {

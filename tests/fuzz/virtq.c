@@ -7,11 +7,10 @@
  */
 #include <errno.h>
 #include <linux/virtio_ring.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include "tests/fuzz/fuzz.h"
+#include "tests/guarded_mem.h"
 #include "virtio/virtq.h"
 
 #define PAGE      4096u
@@ -26,38 +25,20 @@
 #define PIECES    20u
 #define QUEUE_MAX 16u
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
-
 struct held {
     struct virtq_chain chain;
     struct iovec iov[PIECES];
 };
 
-static uint8_t *ram; /* with inaccessible pages round each region */
 static struct guest_mem mem;
 static struct held held[HELD]; /* taken chains, oldest first */
 static unsigned held_count;
 
 static void set_up(void)
 {
-    static const uint64_t gpas[] = {LOW, MIDDLE, HIGH};
-    const size_t stride = REGION + 2 * PAGE;
-    ram = mmap(NULL, 3 * stride, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    CHECK(ram != MAP_FAILED);
-    for (unsigned i = 0; i < 3; i++) {
-        uint8_t *host = ram + i * stride + PAGE;
-        CHECK(mprotect(host, REGION, PROT_READ | PROT_WRITE) == 0);
-        mem.regions[i] = (struct guest_region){.gpa = gpas[i], .size = REGION, .host = host};
-    }
-    mem.count = 3;
+    guarded_mem_add(&mem, LOW, REGION);
+    guarded_mem_add(&mem, MIDDLE, REGION);
+    guarded_mem_add(&mem, HIGH, REGION);
 }
 
 static void fill(const uint8_t *data, size_t size)
@@ -86,23 +67,23 @@ static void check_span(const struct virtq_span *span)
 {
     uint64_t length = 0;
     for (unsigned i = 0; i < span->count; i++) {
-        CHECK(span->iov[i].iov_len > 0 && inside(&span->iov[i]));
+        MUST(span->iov[i].iov_len > 0 && inside(&span->iov[i]));
         length += span->iov[i].iov_len;
     }
-    CHECK(length == span->length);
+    MUST(length == span->length);
 }
 
 static void check_chain(const struct virtq *q, const struct held *h)
 {
     const struct virtq_chain *chain = &h->chain;
-    CHECK(chain->head < q->config.size);
-    CHECK(chain->rd.iov == h->iov && chain->wr.iov == h->iov + chain->rd.count);
-    CHECK(chain->rd.count + chain->wr.count <= chain->capacity);
-    CHECK(chain->rd.length + chain->wr.length <= UINT32_MAX);
+    MUST(chain->head < q->config.size);
+    MUST(chain->rd.iov == h->iov && chain->wr.iov == h->iov + chain->rd.count);
+    MUST(chain->rd.count + chain->wr.count <= chain->capacity);
+    MUST(chain->rd.length + chain->wr.length <= UINT32_MAX);
     check_span(&chain->rd);
     check_span(&chain->wr);
     for (unsigned i = 0; i < held_count; i++)
-        CHECK(held[i].chain.head != chain->head);
+        MUST(held[i].chain.head != chain->head);
 }
 
 static void give_back(struct virtq *q, unsigned which, uint32_t written)
@@ -133,8 +114,8 @@ static void call(struct virtq *q, uint8_t what, unsigned capacity)
     case 2: /* undo may follow at once */
         h->chain = (struct virtq_chain){.iov = h->iov, .capacity = capacity};
         int rc = virtq_next(q, &h->chain);
-        CHECK(rc == 0 || rc == 1 || rc == -EPROTO);
-        CHECK(q->broken == (rc == -EPROTO) && (!was_broken || rc == -EPROTO));
+        MUST(rc == 0 || rc == 1 || rc == -EPROTO);
+        MUST(q->broken == (rc == -EPROTO) && (!was_broken || rc == -EPROTO));
         if (rc != 1)
             break;
         check_chain(q, h);
@@ -142,7 +123,7 @@ static void call(struct virtq *q, uint8_t what, unsigned capacity)
             virtq_undo(q, &h->chain);
         else
             held_count++;
-        CHECK(held_count <= q->config.size);
+        MUST(held_count <= q->config.size);
         break;
     case 3:
     case 4:
@@ -150,21 +131,21 @@ static void call(struct virtq *q, uint8_t what, unsigned capacity)
             give_back(q, (what >> 3) % held_count, what);
         break;
     case 5:
-        CHECK(!virtq_wants_irq(q) || !was_broken);
-        CHECK(!virtq_wants_irq(q));
+        MUST(!virtq_wants_irq(q) || !was_broken);
+        MUST(!virtq_wants_irq(q));
         break;
     case 6:
-        CHECK(virtq_idle(q) == (!was_broken && q->avail->idx != q->next_avail));
+        MUST(virtq_idle(q) == (!was_broken && q->avail->idx != q->next_avail));
         break;
     default: /* the driver makes some more available */
         q->avail->idx = (uint16_t)(idx + (what >> 3) % 8);
     }
-    CHECK(q->taken_count == held_count);
+    MUST(q->taken_count == held_count);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    if (!ram)
+    if (mem.count == 0)
         set_up();
     if (size < OPTIONS + CALLS)
         return -1;
@@ -183,18 +164,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     fill(calls + CALLS, size - OPTIONS - CALLS);
     held_count = 0;
-    CHECK(virtq_init(&q, QUEUE_MAX) == 0);
+    MUST(virtq_init(&q, QUEUE_MAX) == 0);
     int rc = virtq_start(&q, &mem, &config, QUEUE_MAX, first);
-    CHECK(rc == 0 || rc == -EINVAL);
+    MUST(rc == 0 || rc == -EINVAL);
     if (rc == 0) {
-        CHECK(config.size > 0 && config.size <= QUEUE_MAX);
+        MUST(config.size > 0 && config.size <= QUEUE_MAX);
         if (options[5] & 2) /* mostly close to the start, or nothing goes on */
             q.avail->idx = (uint16_t)(first + options[5] % 16);
         for (unsigned i = 0; i < CALLS; i++)
             call(&q, calls[i], options[5] & 4 ? PIECES : options[5] >> 3 & 15);
     } else {
         struct virtq_chain none = {.capacity = 0};
-        CHECK(virtq_next(&q, &none) == -EPROTO && !virtq_idle(&q) && !virtq_wants_irq(&q));
+        MUST(virtq_next(&q, &none) == -EPROTO && !virtq_idle(&q) && !virtq_wants_irq(&q));
     }
     virtq_finish(&q);
     return 0;

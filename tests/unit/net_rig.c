@@ -13,23 +13,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "devices/net_stream.h"
 #include "devices/tap.h"
+#include "tests/guarded_mem.h"
 
-#define GUARD (64u << 10)
-#define SLOT  0xd0001000ull
-
-#define MUST(condition)                                                                            \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #condition, strerror(errno));   \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
+#define SLOT 0xd0001000ull
 
 const uint8_t net_rig_mac[6] = {0x52, 0x54, 0, 0x12, 0x34, 0x56};
 const uint8_t net_rig_broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
@@ -253,19 +244,6 @@ static struct net_backend *create_tap(struct net_rig *rig)
 
 /* ---- life ---------------------------------------------------------------------------------- */
 
-static void add_region(struct guest_mem *mem, uint64_t gpa, uint64_t size)
-{
-    uint8_t *mapping =
-        mmap(NULL, size + 2 * GUARD, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    MUST(mapping != MAP_FAILED);
-    MUST(mprotect(mapping + GUARD, size, PROT_READ | PROT_WRITE) == 0);
-    mem->regions[mem->count++] = (struct guest_region){.gpa = gpa,
-                                                       .size = size,
-                                                       .host = mapping + GUARD,
-                                                       .mapping = mapping,
-                                                       .mapping_size = size + 2 * GUARD};
-}
-
 static void *loop_thread(void *arg)
 {
     event_loop_run(arg);
@@ -281,9 +259,9 @@ void net_rig_init(struct net_rig *rig, const struct net_rig_config *config)
     rig->config = *config;
     rig->config.pairs = config->pairs ? config->pairs : 1;
     rig->far = -1;
-    add_region(&rig->mem, NET_RAM_A, NET_RAM_B - NET_RAM_A);
-    add_region(&rig->mem, NET_RAM_B, NET_RAM_HOLE - NET_RAM_B);
-    add_region(&rig->mem, NET_RAM_C, NET_RAM_SIZE);
+    guarded_mem_add(&rig->mem, NET_RAM_A, NET_RAM_B - NET_RAM_A);
+    guarded_mem_add(&rig->mem, NET_RAM_B, NET_RAM_HOLE - NET_RAM_B);
+    guarded_mem_add(&rig->mem, NET_RAM_C, NET_RAM_SIZE);
     MUST(event_loop_init(&rig->loop, &err) == 0);
     be = config->kind == NET_RIG_SCRIPT   ? create_script(rig)
          : config->kind == NET_RIG_STREAM ? create_stream(rig)

@@ -3,40 +3,17 @@
 #include <fcntl.h>
 #include <linux/virtio_ids.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "devices/workers.h"
+#include "tests/guarded_mem.h"
 
-#define GUARD    (64u << 10)
 #define RINGS    RAM_C              /* the entropy device's; a disk's begin behind them */
 #define CONTROLS (RAM_C + 0x200000) /* the disk's headers and status bytes */
 #define IMAGE    (1u << 20)
-
-#define MUST(condition)                                                                            \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
-
-static void add_region(struct guest_mem *mem, uint64_t gpa, uint64_t size)
-{
-    uint8_t *mapping =
-        mmap(NULL, size + 2 * GUARD, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    MUST(mapping != MAP_FAILED);
-    MUST(mprotect(mapping + GUARD, size, PROT_READ | PROT_WRITE) == 0);
-    mem->regions[mem->count++] = (struct guest_region){.gpa = gpa,
-                                                       .size = size,
-                                                       .host = mapping + GUARD,
-                                                       .mapping = mapping,
-                                                       .mapping_size = size + 2 * GUARD};
-}
 
 void *virtio_rig_at(const struct virtio_rig *rig, uint64_t gpa, uint64_t length)
 {
@@ -166,9 +143,9 @@ bool virtio_rig_init(struct virtio_rig *rig, const struct virtio_rig_config *con
         rig->config.pci = true;
     if (rig->config.pci)
         add_pci_bus(rig);
-    add_region(&rig->mem, RAM_A, RAM_B - RAM_A);
-    add_region(&rig->mem, RAM_B, RAM_HOLE - RAM_B);
-    add_region(&rig->mem, RAM_C, RAM_END - RAM_C);
+    guarded_mem_add(&rig->mem, RAM_A, RAM_B - RAM_A);
+    guarded_mem_add(&rig->mem, RAM_B, RAM_HOLE - RAM_B);
+    guarded_mem_add(&rig->mem, RAM_C, RAM_END - RAM_C);
     MUST(event_loop_init(&rig->loop, err) == 0);
     MUST(rng_init(&rig->rng, &rig->mem, &rig->loop, err) == 0);
     add_slot(rig, RIG_SLOT_RNG, &rig->rng.dev);
