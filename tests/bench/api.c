@@ -14,20 +14,14 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "tests/bench/bench.h"
 
 #define REQUESTS 2000
 #define RUNS     5
 
 static const char *path = "/tmp/minivmm-bench-api";
-
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec * 1e6 + (double)time.tv_nsec / 1e3;
-}
 
 static pid_t run(const char *minivmm, const char *kernel, int with_socket)
 {
@@ -64,12 +58,6 @@ static long private_memory(pid_t pid)
     return sum;
 }
 
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static int ask(double *took)
 {
     static const char request[] = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -81,13 +69,12 @@ static int ask(double *took)
     if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
         return -1;
     for (unsigned i = 0; i < REQUESTS; i++) {
-        double start = now();
+        double start = bench_now(CLOCK_MONOTONIC);
         if (write(fd, request, sizeof(request) - 1) < 0 || read(fd, answer, sizeof(answer)) <= 0)
             return -1;
-        took[i] = now() - start;
+        took[i] = (bench_now(CLOCK_MONOTONIC) - start) / 1e3;
     }
     close(fd);
-    qsort(took, REQUESTS, sizeof(took[0]), compare);
     return 0;
 }
 
@@ -121,11 +108,11 @@ int main(int argc, char **argv)
         }
         used[i] = private_memory(with) - base;
         end(with);
+        struct bench_spread us = bench_spread(took, REQUESTS);
         printf(
             "  GET /  %7.1f us median (10-90 %%: %.1f-%.1f)  limit 1000;  private memory %+ld KiB, "
             "%+ld after %u requests  limit 300\n",
-            took[REQUESTS / 2], took[REQUESTS / 10], took[REQUESTS * 9 / 10], added[i], used[i],
-            REQUESTS);
+            us.median, us.low, us.high, added[i], used[i], REQUESTS);
     }
     return 0;
 }

@@ -9,9 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #include "devices/balloon.h"
+#include "tests/bench/bench.h"
 #include "tests/unit/virtio_driver.h"
 #include "virtio/mmio.h"
 
@@ -28,26 +28,6 @@
 static struct guest_mem mem;
 static struct virtio_driver v;
 static uint32_t order[PAGES]; /* page numbers as the driver names them */
-
-/* All is done on this thread: its processor time is what it takes, however busy the machine. */
-static uint64_t cpu_now_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *samples)
-{
-    qsort(samples, ROUNDS, sizeof(samples[0]), by_value);
-    return samples[ROUNDS / 2];
-}
 
 __attribute__((noreturn)) static void fail(const char *what)
 {
@@ -84,27 +64,27 @@ static double inflate(void)
     uint32_t *lists = guest_mem_at(&mem, list_gpa, sizeof(order));
     for (unsigned i = 0; i < PAGES; i++)
         lists[i] = order[i];
-    uint64_t start = cpu_now_ns();
+    double start = bench_now(CLOCK_THREAD_CPUTIME_ID);
     for (unsigned i = 0; i < PAGES; i += LIST) {
         struct piece piece = {list_gpa + i * sizeof(order[0]), LIST * sizeof(order[0]), false};
         struct vring_used_elem element;
         if (!virtio_driver_transact(&v, 0, &piece, 1, &element))
             fail("a list does not come back");
     }
-    return (double)(cpu_now_ns() - start) / 1e9;
+    return (bench_now(CLOCK_THREAD_CPUTIME_ID) - start) / 1e9;
 }
 
 static double page_by_page(void)
 {
-    uint64_t start = cpu_now_ns();
+    double start = bench_now(CLOCK_THREAD_CPUTIME_ID);
     for (unsigned i = 0; i < PAGES; i++)
         madvise(guest_mem_at(&mem, (uint64_t)order[i] * PAGE, PAGE), PAGE, MADV_DONTNEED);
-    return (double)(cpu_now_ns() - start) / 1e9;
+    return (bench_now(CLOCK_THREAD_CPUTIME_ID) - start) / 1e9;
 }
 
 static double report(void)
 {
-    uint64_t start = cpu_now_ns();
+    double start = bench_now(CLOCK_THREAD_CPUTIME_ID);
     for (uint64_t at = 0; at < SPAN; at += (uint64_t)REPORT * BLOCK) {
         struct piece pieces[REPORT];
         struct vring_used_elem element;
@@ -113,15 +93,15 @@ static double report(void)
         if (!virtio_driver_transact(&v, 3, pieces, REPORT, &element))
             fail("a report does not come back");
     }
-    return (double)(cpu_now_ns() - start) / 1e9;
+    return (bench_now(CLOCK_THREAD_CPUTIME_ID) - start) / 1e9;
 }
 
 static double block_by_block(void)
 {
-    uint64_t start = cpu_now_ns();
+    double start = bench_now(CLOCK_THREAD_CPUTIME_ID);
     for (uint64_t at = 0; at < SPAN; at += BLOCK)
         madvise(guest_mem_at(&mem, BASE + at, BLOCK), BLOCK, MADV_DONTNEED);
-    return (double)(cpu_now_ns() - start) / 1e9;
+    return (bench_now(CLOCK_THREAD_CPUTIME_ID) - start) / 1e9;
 }
 
 static const double gibibytes = (double)SPAN / (1 << 30);
@@ -139,9 +119,10 @@ static void compare(const char *name, bool huge, double (*way)(void), double (*b
         theirs[round] = gibibytes / bare();
         ratios[round] = ours[round] / theirs[round];
     }
-    double middle = median(ours);
-    printf("%-52s %8.2f  (%.2f-%.2f)  bare %.2f, ratio %.2f  %s\n", name, middle,
-           ours[ROUNDS / 10 + 1], ours[ROUNDS - 2], median(theirs), median(ratios), limit);
+    struct bench_spread spread = bench_spread(ours, ROUNDS);
+    printf("%-52s %8.2f  (%.2f-%.2f)  bare %.2f, ratio %.2f  %s\n", name, spread.median, spread.low,
+           spread.high, bench_spread(theirs, ROUNDS).median, bench_spread(ratios, ROUNDS).median,
+           limit);
 }
 
 static void order_pages(int how)

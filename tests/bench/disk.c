@@ -15,10 +15,10 @@
 #include <linux/virtio_ring.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "devices/blk.h"
+#include "tests/bench/bench.h"
 #include "virtio/mmio.h"
 
 #define FILE_SIZE (256ull << 20)
@@ -55,19 +55,6 @@ static void fail(const char *what)
     exit(1);
 }
 
-static double now_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static uint64_t next_block(uint64_t *random)
 {
     *random = *random * 6364136223846793005ull + 1442695040888963407ull;
@@ -79,13 +66,13 @@ static uint64_t next_block(uint64_t *random)
 static double bare_preadv(int fd, uint8_t *data, unsigned count)
 {
     uint64_t random = 1;
-    double start = now_ns();
+    double start = bench_now(CLOCK_MONOTONIC);
     for (unsigned i = 0; i < count; i++) {
         struct iovec iov = {.iov_base = data + (size_t)(i % DEPTH) * BLOCK, .iov_len = BLOCK};
         if (preadv(fd, &iov, 1, (off_t)(next_block(&random) * BLOCK)) != BLOCK)
             fail("preadv");
     }
-    return (now_ns() - start) / count;
+    return (bench_now(CLOCK_MONOTONIC) - start) / count;
 }
 
 static double bare_aio(io_context_t context, int fd, uint8_t *data, unsigned count)
@@ -97,7 +84,7 @@ static double bare_aio(io_context_t context, int fd, uint8_t *data, unsigned cou
 
     for (unsigned i = 0; i < DEPTH; i++)
         list[i] = &iocbs[i];
-    double start = now_ns();
+    double start = bench_now(CLOCK_MONOTONIC);
     while (done < count) {
         unsigned n = 0;
         for (; n < ready && submitted + n < count; n++) {
@@ -116,7 +103,7 @@ static double bare_aio(io_context_t context, int fd, uint8_t *data, unsigned cou
         ready = (unsigned)got;
         done += ready;
     }
-    return (now_ns() - start) / count;
+    return (bench_now(CLOCK_MONOTONIC) - start) / count;
 }
 
 /* ---- through the device -------------------------------------------------------------------- */
@@ -222,7 +209,7 @@ static double through_device(struct bench *b, unsigned count)
     for (unsigned i = 0; i < DEPTH; i++)
         list[i] = i;
     b->random = 1;
-    double start = now_ns();
+    double start = bench_now(CLOCK_MONOTONIC);
     while (done < count) {
         unsigned n = ready < count - offered ? ready : count - offered;
         if (n > 0)
@@ -240,23 +227,10 @@ static double through_device(struct bench *b, unsigned count)
         }
         done += ready;
     }
-    return (now_ns() - start) / count;
+    return (bench_now(CLOCK_MONOTONIC) - start) / count;
 }
 
 /* ---- the table ----------------------------------------------------------------------------- */
-
-static void report(const char *name, double *bare, double *ours, double limit)
-{
-    double ratio[ROUNDS];
-
-    for (int i = 0; i < ROUNDS; i++)
-        ratio[i] = bare[i] / ours[i];
-    qsort(bare, ROUNDS, sizeof(double), by_value);
-    qsort(ours, ROUNDS, sizeof(double), by_value);
-    qsort(ratio, ROUNDS, sizeof(double), by_value);
-    printf("%-44s %8.0f %8.0f   %.2f  (%.2f-%.2f)  limit %.2f\n", name, bare[ROUNDS / 2],
-           ours[ROUNDS / 2], ratio[ROUNDS / 2], ratio[ROUNDS / 10], ratio[ROUNDS * 9 / 10], limit);
-}
 
 static void fill_file(const char *path)
 {
@@ -274,7 +248,8 @@ static void fill_file(const char *path)
     close(fd);
 }
 
-static void measure(const char *path, bool direct, const char *name, unsigned count, double limit)
+static void measure(const char *path, bool direct, const char *name, unsigned count,
+                    const char *limit)
 {
     double bare[ROUNDS], ours[ROUNDS];
     struct bench b;
@@ -295,7 +270,7 @@ static void measure(const char *path, bool direct, const char *name, unsigned co
         if (round >= 0)
             bare[round] = with, ours[round] = through;
     }
-    report(name, bare, ours, limit);
+    bench_compare(name, bare, ours, ROUNDS, limit);
     tear_down(&b);
     if (context)
         io_destroy(context);
@@ -311,8 +286,8 @@ int main(int argc, char **argv)
     fill_file(argv[1]);
     printf("%-44s %8s %8s   %s\n", "random 4 KiB reads at depth 32", "bare ns", "ours ns",
            "bare / ours");
-    measure(argv[1], false, "cached, beside preadv", 40000, 0.85);
-    measure(argv[1], true, "O_DIRECT, beside libaio", 8000, 0.9);
+    measure(argv[1], false, "cached, beside preadv", 40000, "  limit 0.85");
+    measure(argv[1], true, "O_DIRECT, beside libaio", 8000, "  limit 0.90");
     unlink(argv[1]);
     return 0;
 }

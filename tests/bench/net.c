@@ -20,11 +20,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "devices/net.h"
 #include "devices/tap.h"
+#include "tests/bench/bench.h"
 #include "virtio/mmio.h"
 
 #define NAME   "bench0"
@@ -59,19 +59,6 @@ static void fail(const char *what)
 {
     fprintf(stderr, "net: %s: %s\n", what, strerror(errno));
     exit(1);
-}
-
-static double now_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
 }
 
 static void write_register(struct bench *b, uint64_t offset, uint32_t value)
@@ -176,7 +163,7 @@ static void make_frames(struct bench *b, uint32_t length, bool gso)
 
 static double bare_send(struct bench *b, unsigned batches, uint32_t length)
 {
-    double start = now_ns();
+    double start = bench_now(CLOCK_MONOTONIC);
     for (unsigned k = 0; k < batches; k++) {
         for (unsigned i = 0; i < BATCH; i++) {
             struct iovec iov = {data_of(b, i), HEADER + length};
@@ -184,18 +171,18 @@ static double bare_send(struct bench *b, unsigned batches, uint32_t length)
                 fail("writev");
         }
     }
-    return (now_ns() - start) / (batches * BATCH);
+    return (bench_now(CLOCK_MONOTONIC) - start) / (batches * BATCH);
 }
 
 static double our_send(struct bench *b, unsigned batches, uint32_t length)
 {
     set_buffers(b, SEND, (uint32_t)HEADER + length);
-    double start = now_ns();
+    double start = bench_now(CLOCK_MONOTONIC);
     for (unsigned k = 0; k < batches; k++) {
         offer(b, SEND);
         finish(b, SEND);
     }
-    return (now_ns() - start) / (batches * BATCH);
+    return (bench_now(CLOCK_MONOTONIC) - start) / (batches * BATCH);
 }
 
 static void inject(struct bench *b)
@@ -211,13 +198,13 @@ static double bare_receive(struct bench *b, unsigned batches, uint32_t length)
     double spent = 0;
     for (unsigned k = 0; k < batches; k++) {
         inject(b);
-        double start = now_ns();
+        double start = bench_now(CLOCK_MONOTONIC);
         for (unsigned i = 0; i < BATCH; i++) {
             struct iovec iov = {data_of(b, i), 2048};
             if (readv(b->be->fds[0], &iov, 1) != (ssize_t)(HEADER + length))
                 fail("readv");
         }
-        spent += now_ns() - start;
+        spent += bench_now(CLOCK_MONOTONIC) - start;
     }
     return spent / (batches * BATCH);
 }
@@ -230,10 +217,10 @@ static double our_receive(struct bench *b, unsigned batches, uint32_t length)
     set_buffers(b, RECEIVE, 2048);
     for (unsigned k = 0; k < batches; k++) {
         inject(b);
-        double start = now_ns();
+        double start = bench_now(CLOCK_MONOTONIC);
         offer(b, RECEIVE);
         finish(b, RECEIVE);
-        spent += now_ns() - start;
+        spent += bench_now(CLOCK_MONOTONIC) - start;
     }
     return spent / (batches * BATCH);
 }
@@ -244,18 +231,14 @@ static void measure(struct bench *b, const char *name, unsigned batches, uint32_
                     double (*bare)(struct bench *, unsigned, uint32_t),
                     double (*ours)(struct bench *, unsigned, uint32_t), const char *limit)
 {
-    double with[ROUNDS], through[ROUNDS], ratio[ROUNDS];
+    double with[ROUNDS], through[ROUNDS];
 
     for (int round = -1; round < ROUNDS; round++) { /* one round to warm up */
         double x = bare(b, batches, length), y = ours(b, batches, length);
         if (round >= 0)
-            with[round] = x, through[round] = y, ratio[round] = x / y;
+            with[round] = x, through[round] = y;
     }
-    qsort(with, ROUNDS, sizeof(double), by_value);
-    qsort(through, ROUNDS, sizeof(double), by_value);
-    qsort(ratio, ROUNDS, sizeof(double), by_value);
-    printf("%-44s %8.0f %8.0f   %.2f  (%.2f-%.2f)%s\n", name, with[ROUNDS / 2], through[ROUNDS / 2],
-           ratio[ROUNDS / 2], ratio[ROUNDS / 10], ratio[ROUNDS * 9 / 10], limit);
+    bench_compare(name, with, through, ROUNDS, limit);
 }
 
 static void set_up(struct bench *b)

@@ -7,8 +7,8 @@
 #include <linux/virtio_ring.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "tests/bench/bench.h"
 #include "virtio/virtq.h"
 
 #define SIZE   256u
@@ -16,20 +16,6 @@
 #define ROUNDS 20
 #define LAPS   20000 /* of all chains, each round */
 #define LIMIT  "limit 30"
-
-/* The thread's own time: nothing here waits, and what else the machine does is not the ring's. */
-static double now_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-    return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 /* The driver's part: chains that stay as they are, and available entries for all of them. */
 static void fill(struct guest_mem *mem, const struct virtq_config *config)
@@ -81,18 +67,18 @@ int main(void)
     fill(&mem, &config);
     struct vring_avail *avail = guest_mem_at(&mem, config.avail, 6 + 2 * SIZE);
     for (int round = 0; round < ROUNDS; round++) {
-        double start = now_ns();
+        double start = bench_now(CLOCK_THREAD_CPUTIME_ID);
         for (int lap = 0; lap < LAPS; lap++) {
             if (!serve_all(&q, avail)) {
                 fprintf(stderr, "ring: a request is missing\n");
                 return 1;
             }
         }
-        samples[round] = (now_ns() - start) / ((double)LAPS * CHAINS);
+        samples[round] = (bench_now(CLOCK_THREAD_CPUTIME_ID) - start) / ((double)LAPS * CHAINS);
     }
-    qsort(samples, ROUNDS, sizeof(samples[0]), by_value);
+    struct bench_spread ns = bench_spread(samples, ROUNDS);
     printf("%-52s %8.3f  (%.3f-%.3f)  %s\n", "virtqueue, next + done of 3 descriptors, ns",
-           samples[ROUNDS / 2], samples[ROUNDS / 10], samples[ROUNDS * 9 / 10], LIMIT);
+           ns.median, ns.low, ns.high, LIMIT);
     virtq_finish(&q);
     guest_mem_finish(&mem);
     return 0;

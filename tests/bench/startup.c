@@ -16,20 +16,14 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "tests/bench/bench.h"
 
 #define ROUNDS   60
 #define GUEST_MB 256
 
 extern char **environ;
-
-static double now_ms(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec * 1e3 + (double)ts.tv_nsec / 1e6;
-}
 
 static void die(const char *what)
 {
@@ -37,18 +31,11 @@ static void die(const char *what)
     exit(1);
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* A row of the table: median, and the tenth and ninetieth percentile as the spread. */
 static void print_row(const char *name, double *samples, const char *limit)
 {
-    qsort(samples, ROUNDS, sizeof(samples[0]), by_value);
-    printf("%-52s %8.3f  (%.3f-%.3f)  %s\n", name, samples[ROUNDS / 2], samples[ROUNDS / 10],
-           samples[ROUNDS * 9 / 10], limit);
+    struct bench_spread ms = bench_spread(samples, ROUNDS);
+    printf("%-52s %8.3f  (%.3f-%.3f)  %s\n", name, ms.median, ms.low, ms.high, limit);
 }
 
 /* Start a program with its output in a pipe; returns its process, *out the pipe's end. */
@@ -78,14 +65,14 @@ static void run_once(char *const argv[], double *first, double *end)
 {
     char byte;
     int out;
-    double begin = now_ms();
+    double begin = bench_now(CLOCK_MONOTONIC);
     pid_t pid = start(argv, &out);
     if (read(out, &byte, 1) != 1)
         byte = 0;
-    *first = now_ms() - begin;
+    *first = (bench_now(CLOCK_MONOTONIC) - begin) / 1e6;
     int status;
     waitpid(pid, &status, 0);
-    *end = now_ms() - begin;
+    *end = (bench_now(CLOCK_MONOTONIC) - begin) / 1e6;
     close(out);
     if (status != 0) {
         fprintf(stderr, "startup: %s ended with status 0x%x\n", argv[0], status);
