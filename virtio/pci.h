@@ -11,8 +11,9 @@
  *                      the processor, one to memory by KVM's emulation of the instruction
  *
  * They answer only where they were placed: a guest may write other addresses and read them back.
- * There is no interrupt line; a driver without MSI-X gets no interrupts. Called on vCPU threads,
- * several at once.
+ * There is no interrupt line; a driver without MSI-X gets no interrupts. A device works,
+ * and sends messages, while the guest lets it master its bus. Called on vCPU threads, several at
+ * once.
  */
 #ifndef VIRTIO_PCI_H
 #define VIRTIO_PCI_H
@@ -29,7 +30,7 @@
 
 struct virtio_pci {
     struct virtio_dev *dev;
-    pthread_mutex_t config_lock; /* guards the next; with it held no other but msix's is taken */
+    pthread_mutex_t config_lock; /* guards the next; taken before virtio_lock and msix's */
     uint8_t config[256];         /* configuration space of the function */
     uint8_t writable[256];       /* which of its bits a guest may change */
     bool mapped[2];              /* atomic: base address registers that answer */

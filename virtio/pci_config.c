@@ -136,10 +136,34 @@ static void map(struct virtio_pci *pci)
     __atomic_store_n(&pci->mapped[PORT_BAR], ports, __ATOMIC_RELAXED);
 }
 
+static bool is_master(const struct virtio_pci *pci)
+{
+    return get(pci, PCI_COMMAND, 2) & PCI_COMMAND_MASTER;
+}
+
 void pci_config_init(struct virtio_pci *pci)
 {
     fill(pci);
     map(pci);
+    virtio_hold(pci->dev, VIRTIO_HOLD_BUS);
+}
+
+/* A function that is no master of its bus reaches no memory, and a message is a write to memory. */
+static void update_messages(struct virtio_pci *pci)
+{
+    uint32_t control = get(pci, pci->msix_cap + PCI_MSIX_FLAGS, 2);
+    msix_control(&pci->msix, control & PCI_MSIX_FLAGS_ENABLE,
+                 (control & PCI_MSIX_FLAGS_MASKALL) || !is_master(pci));
+}
+
+/* Returns when the device is quiet, as a kernel that starts another must be able to rely on. */
+static void update_master(struct virtio_pci *pci)
+{
+    if (is_master(pci))
+        virtio_release(pci->dev, VIRTIO_HOLD_BUS);
+    else
+        virtio_hold(pci->dev, VIRTIO_HOLD_BUS);
+    update_messages(pci);
 }
 
 /* ---- accesses ------------------------------------------------------------------------------ */
@@ -204,9 +228,10 @@ void virtio_pci_config_write(void *arg, unsigned offset, unsigned size, uint32_t
         pci->config[offset + i] = (uint8_t)((pci->config[offset + i] & ~mask) | (byte & mask));
     }
     map(pci);
-    uint32_t control = get(pci, pci->msix_cap + PCI_MSIX_FLAGS, 2);
     if ((offset & ~3u) == pci->msix_cap) /* the word that holds message control */
-        msix_control(&pci->msix, control & PCI_MSIX_FLAGS_ENABLE, control & PCI_MSIX_FLAGS_MASKALL);
+        update_messages(pci);
+    else if ((offset & ~3u) == PCI_COMMAND)
+        update_master(pci);
     pthread_mutex_unlock(&pci->config_lock);
     if (!through)
         return;

@@ -102,7 +102,7 @@ void virtio_config_end(struct virtio_dev *dev)
 {
     dev->config_generation++; /* 4.2.2.1: a driver that reads in pieces starts again */
     pthread_mutex_unlock(&dev->config_lock);
-    if (is_running(dev) || __atomic_load_n(&dev->paused, __ATOMIC_ACQUIRE))
+    if (__atomic_load_n(&dev->live, __ATOMIC_ACQUIRE))
         interrupt(dev, NULL, VIRTIO_MMIO_INT_CONFIG);
 }
 
@@ -145,6 +145,7 @@ static void start(struct virtio_dev *dev)
     __atomic_store_n(&dev->running, true, __ATOMIC_RELEASE);
     if (dev->datapath->start(dev) < 0) {
         __atomic_store_n(&dev->running, false, __ATOMIC_RELEASE);
+        __atomic_store_n(&dev->live, false, __ATOMIC_RELEASE);
         virtio_break(dev);
     }
 }
@@ -157,9 +158,25 @@ static void stop(struct virtio_dev *dev)
     __atomic_store_n(&dev->running, false, __ATOMIC_RELEASE);
 }
 
+/* The datapath runs while the driver wants it and nobody holds it. */
+static void start_or_stop(struct virtio_dev *dev)
+{
+    bool wanted = dev->live && !dev->holds;
+    if (wanted && !is_running(dev))
+        start(dev);
+    else if (!wanted)
+        stop(dev);
+}
+
+static void set_live(struct virtio_dev *dev, bool live)
+{
+    __atomic_store_n(&dev->live, live, __ATOMIC_RELEASE);
+    start_or_stop(dev);
+}
+
 static void reset(struct virtio_dev *dev)
 {
-    stop(dev);
+    set_live(dev, false);
     for (unsigned i = 0; i < dev->queue_count; i++) {
         dev->queues[i].ready = false;
         dev->queues[i].config = (struct virtq_config){0};
@@ -175,27 +192,23 @@ static void reset(struct virtio_dev *dev)
 void virtio_shutdown(struct virtio_dev *dev)
 {
     virtio_lock(dev);
-    stop(dev);
+    set_live(dev, false);
     virtio_unlock(dev);
 }
 
-void virtio_pause(struct virtio_dev *dev)
+void virtio_hold(struct virtio_dev *dev, unsigned hold)
 {
     virtio_lock(dev);
-    if (is_running(dev)) {
-        __atomic_store_n(&dev->paused, true, __ATOMIC_RELEASE);
-        stop(dev);
-    }
+    dev->holds |= hold;
+    start_or_stop(dev);
     virtio_unlock(dev);
 }
 
-void virtio_resume(struct virtio_dev *dev)
+void virtio_release(struct virtio_dev *dev, unsigned hold)
 {
     virtio_lock(dev);
-    if (__atomic_load_n(&dev->paused, __ATOMIC_ACQUIRE)) {
-        start(dev);
-        __atomic_store_n(&dev->paused, false, __ATOMIC_RELEASE);
-    }
+    dev->holds &= ~hold;
+    start_or_stop(dev);
     virtio_unlock(dev);
 }
 
@@ -248,9 +261,9 @@ void virtio_set_status(struct virtio_dev *dev, uint32_t value)
     if ((done & VIRTIO_CONFIG_S_FEATURES_OK) && dev->type->negotiated)
         dev->type->negotiated(dev);
     if (status & VIRTIO_CONFIG_S_FAILED)
-        stop(dev); /* 2.1: the driver has given up on it */
+        set_live(dev, false); /* 2.1: the driver has given up on it */
     else if (done & VIRTIO_CONFIG_S_DRIVER_OK)
-        start(dev);
+        set_live(dev, true);
     if ((done & VIRTIO_CONFIG_S_DRIVER_OK) && dev->driver_ok)
         dev->driver_ok(dev->driver_ok_arg, dev);
 }

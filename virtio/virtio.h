@@ -93,7 +93,8 @@ struct virtio_dev {
     uint8_t status;            /* without NEEDS_RESET */
     bool running;              /* atomic: the datapath is started */
     bool broken;               /* atomic: NEEDS_RESET */
-    bool paused;               /* atomic: it would run, but for virtio_pause */
+    bool live;                 /* atomic: between DRIVER_OK and reset, held or not */
+    unsigned holds;            /* VIRTIO_HOLD_*: why the datapath stands still meanwhile */
     uint32_t interrupt_status; /* atomic: VIRTIO_MMIO_INT_* */
     bool acknowledged;         /* atomic: see virtio_acknowledged */
 
@@ -137,12 +138,17 @@ void virtio_finish(struct virtio_dev *dev);
 /* From the owner's thread, the vCPUs gone, the loop still running: stop the datapath for good. */
 void virtio_shutdown(struct virtio_dev *dev);
 
+/* Who wants a device to stand still. */
+#define VIRTIO_HOLD_PAUSE 1u /* the VM is paused */
+#define VIRTIO_HOLD_BUS   2u /* it may not master its bus */
+
 /*
- * The vCPUs stand still, the loop still runs: stop the datapath if it runs, and start it where it
- * was. Its driver notices nothing.
+ * From any thread that may wait for the loop, without virtio_lock: stop the datapath if it runs,
+ * keep it from starting, and let it go on where it was when nobody holds it any more. Its driver
+ * notices nothing. Repeated by the same holder it changes nothing.
  */
-void virtio_pause(struct virtio_dev *dev);
-void virtio_resume(struct virtio_dev *dev);
+void virtio_hold(struct virtio_dev *dev, unsigned hold);
+void virtio_release(struct virtio_dev *dev, unsigned hold);
 
 /* Has the driver accepted feature `bit`? Constant while the datapath runs. */
 static inline bool virtio_has(const struct virtio_dev *dev, unsigned bit)

@@ -366,13 +366,13 @@ void slots_shutdown(struct slots *slots)
 void slots_pause(struct slots *slots)
 {
     for (unsigned i = 0; i < slots->count; i++)
-        virtio_pause(slots->devs[i]);
+        virtio_hold(slots->devs[i], VIRTIO_HOLD_PAUSE);
 }
 
 void slots_resume(struct slots *slots)
 {
     for (unsigned i = 0; i < slots->count; i++)
-        virtio_resume(slots->devs[i]);
+        virtio_release(slots->devs[i], VIRTIO_HOLD_PAUSE);
 }
 
 void slots_finish(struct slots *slots)

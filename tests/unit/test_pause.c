@@ -149,13 +149,13 @@ Test(pause, a_thousand_pauses_of_a_loaded_disk_lose_and_change_nothing)
             virtio_driver_kick(&rig.blk_driver.v, 0);
             if (pick(2))
                 virtio_driver_kick(&rig.blk_driver.v, 1);
-            virtio_pause(blk_device(rig.blk));
+            virtio_hold(blk_device(rig.blk), VIRTIO_HOLD_PAUSE);
             if (pick(4) == 0)
-                virtio_pause(blk_device(rig.blk));
+                virtio_hold(blk_device(rig.blk), VIRTIO_HOLD_PAUSE);
             check_paused(&load);
-            virtio_resume(blk_device(rig.blk));
+            virtio_release(blk_device(rig.blk), VIRTIO_HOLD_PAUSE);
             if (pick(4) == 0)
-                virtio_resume(blk_device(rig.blk));
+                virtio_release(blk_device(rig.blk), VIRTIO_HOLD_PAUSE);
             if (!config.threaded)
                 virtio_driver_settle(&rig.blk_driver.v);
             take_finished(&load);
@@ -188,10 +188,10 @@ Test(pause, a_change_of_configuration_while_paused_is_told_after_it)
     while (virtio_driver_interrupted(v))
         continue;
     v->reasons = 0;
-    virtio_pause(&rig.rng.dev);
+    virtio_hold(&rig.rng.dev, VIRTIO_HOLD_PAUSE);
     virtio_config_begin(&rig.rng.dev);
     virtio_config_end(&rig.rng.dev);
-    virtio_resume(&rig.rng.dev);
+    virtio_release(&rig.rng.dev, VIRTIO_HOLD_PAUSE);
     cr_expect(virtio_driver_wait_interrupt(v));
     cr_expect(v->reasons & VIRTIO_MMIO_INT_CONFIG);
     virtio_rig_finish(&rig);
@@ -203,8 +203,8 @@ Test(pause, a_device_without_a_driver_stays_as_it_is)
     struct minivmm_error err;
 
     cr_assert(virtio_rig_init(&rig, &config, &err), "%s", err.text);
-    virtio_pause(&rig.rng.dev);
-    virtio_resume(&rig.rng.dev);
+    virtio_hold(&rig.rng.dev, VIRTIO_HOLD_PAUSE);
+    virtio_release(&rig.rng.dev, VIRTIO_HOLD_PAUSE);
     cr_expect_not(rig.rng.dev.running);
     cr_expect_eq(virtio_driver_read(&rig.rng_driver, VIRTIO_MMIO_STATUS), 0);
     cr_expect(virtio_rig_works(&rig));
@@ -237,9 +237,9 @@ Test(pause, a_thousand_pauses_of_a_loaded_interface_lose_no_frame)
                 net_driver_offer(d, 0, NULL, frame, (uint32_t)length);
             }
             virtio_driver_kick(&d->v, 1);
-            virtio_pause(net_device(net.net));
+            virtio_hold(net_device(net.net), VIRTIO_HOLD_PAUSE);
             cr_assert_eq(net_device(net.net)->queues[0].ring.taken_count, 0, "the window");
-            virtio_resume(net_device(net.net));
+            virtio_release(net_device(net.net), VIRTIO_HOLD_PAUSE);
             virtio_driver_settle(&d->v);
             net_driver_sent(d, 0);
             for (int size; (size = net_driver_take(d, 0, got)) >= 0; in_got++) {

@@ -18,6 +18,7 @@ SUITE(pci);
 
 #define NONE       VIRTIO_MSI_NO_VECTOR
 #define QUEUE_SIZE 256u /* of the disk's queues */
+#define ANSWERS    (PCI_COMMAND_IO | PCI_COMMAND_MEMORY)
 
 static struct virtio_rig rig;
 static struct virtio_driver *v; /* the disk's */
@@ -200,12 +201,12 @@ Test(pci, ports_notify_only_where_they_are_and_switched_on)
     virtio_driver_settle(v); /* the look at each queue after the start */
     uint16_t before = fake_driver_used_idx(&v->queues[0]);
     blk_driver_send(&rig.blk_driver, 0, &flush);
-    set_config(PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+    set_config(PCI_COMMAND, 2, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY);
     virtio_driver_notify(v, 0);
     virtio_driver_settle(v);
     cr_expect_eq(fake_driver_used_idx(&v->queues[0]), before, "switched off");
     cr_expect_eq(bus_read(p->pio, p->notify, 2), UINT16_MAX);
-    set_config(PCI_COMMAND, 2, PCI_COMMAND_IO | PCI_COMMAND_MEMORY);
+    set_config(PCI_COMMAND, 2, PCI_COMMAND_MASTER | ANSWERS);
     virtio_driver_notify(v, 0);
     uint16_t number;
     uint8_t status;
@@ -477,7 +478,7 @@ Test(pci, the_window_reaches_registers_and_notifications)
     uint8_t status;
     begin(false);
     cr_assert(virtio_driver_start(v, UINT64_MAX, 0));
-    set_config(PCI_COMMAND, 2, 0); /* it needs no mapping */
+    set_config(PCI_COMMAND, 2, PCI_COMMAND_MASTER); /* it needs no mapping */
     aim(0, VIRTIO_PCI_COMMON_STATUS, 1);
     cr_expect_eq(config(DATA, 1), STATUS_DRIVER_OK);
     const struct blk_request flush = {.type = VIRTIO_BLK_T_FLUSH};
@@ -486,7 +487,7 @@ Test(pci, the_window_reaches_registers_and_notifications)
     aim(1, 0, 2);
     set_config(DATA, 2, 1);
     cr_expect_eq(config(DATA, 2), 0);
-    set_config(PCI_COMMAND, 2, PCI_COMMAND_IO | PCI_COMMAND_MEMORY);
+    set_config(PCI_COMMAND, 2, PCI_COMMAND_MASTER | ANSWERS);
     cr_expect(blk_driver_wait(&rig.blk_driver, 1, &number, &status));
     aim(0, VIRTIO_PCI_COMMON_STATUS, 1);
     set_config(DATA, 4, 0xffffff00); /* as many bytes as the length says */
@@ -584,6 +585,74 @@ static void *reset_disk(void *arg)
 }
 
 /* P3, and a guest that masks a vector with its interrupts off. */
+/* As a kernel does it that is about to start another, and as the next one's driver undoes it. */
+Test(pci, a_function_that_is_no_master_of_its_bus_touches_no_memory_and_sends_nothing)
+{
+    for (unsigned late = 0; late < 2; late++) { /* whether the driver starts only then */
+        begin(false);
+        if (late)
+            set_config(PCI_COMMAND, 2, ANSWERS);
+        cr_assert(virtio_driver_start(v, UINT64_MAX, 0));
+        set_config(PCI_COMMAND, 2, ANSWERS);
+        unsigned config_messages = messages(0), queue_messages = messages(1);
+        struct piece piece = {RIG_FREE, 4096, true};
+        const struct blk_request read = {.type = VIRTIO_BLK_T_IN, .data = &piece, .data_count = 1};
+        uint16_t sent = blk_driver_send(&rig.blk_driver, 0, &read), number;
+        uint8_t status = UINT8_MAX;
+        virtio_driver_notify(v, 0);
+        virtio_driver_settle(v);
+        change_config();
+        cr_expect_not(blk_driver_take(&rig.blk_driver, 0, &number, &status));
+        cr_expect_eq(messages(0), config_messages);
+
+        set_config(PCI_COMMAND, 1, ANSWERS | PCI_COMMAND_MASTER);
+        cr_expect_eq(messages(0), config_messages + 1, "what was pending is sent");
+        cr_assert(blk_driver_wait(&rig.blk_driver, 0, &number, &status), "without another kick");
+        cr_expect(number == sent && status == VIRTIO_BLK_S_OK);
+        cr_expect_eq(messages(1), queue_messages + 1);
+        end();
+    }
+}
+
+static void send_nothing(void *arg, uint64_t address, uint32_t data)
+{
+    (void)arg, (void)address, (void)data;
+}
+
+Test(pci, nobody_masters_the_bus_after_power_on)
+{
+    struct virtio_pci fresh;
+    begin(false);
+    struct virtio_dev *dev = &rig.rng.dev;
+    const struct virtio_dev before = *dev;
+    virtio_pci_init(&fresh, dev, VIRTIO_PCI_MEMORY_SIZE, VIRTIO_PCI_PORTS, send_nothing, NULL);
+    cr_expect_eq(virtio_pci_config_read(&fresh, PCI_COMMAND, 2), ANSWERS);
+    cr_expect(dev->holds & VIRTIO_HOLD_BUS);
+    virtio_pci_finish(&fresh);
+    dev->interrupt = before.interrupt, dev->transport = before.transport;
+    end();
+}
+
+Test(pci, what_is_under_way_is_over_when_mastering_the_bus_is_taken_away)
+{
+    begin(true);
+    cr_assert(virtio_rig_start(&rig, UINT64_MAX, 0));
+    const struct fault faults[] = {
+        {.call = CALL_PREADV2, .times = FAULT_ALWAYS, .error = EAGAIN},
+        {.call = CALL_PREADV, .times = FAULT_ALWAYS, .sleep_ms = SLOW_MS / 3}};
+    faults_set(faults, COUNT(faults));
+    struct piece piece = {RIG_FREE, 4096, true};
+    const struct blk_request read = {.type = VIRTIO_BLK_T_IN, .data = &piece, .data_count = 1};
+    uint16_t sent = blk_driver_send(&rig.blk_driver, 0, &read), number;
+    uint8_t status = UINT8_MAX;
+    virtio_driver_notify(v, 0);
+    virtio_driver_settle(v);
+    set_config(PCI_COMMAND, 2, ANSWERS);
+    cr_assert(blk_driver_take(&rig.blk_driver, 0, &number, &status));
+    cr_expect(number == sent && status == VIRTIO_BLK_S_OK);
+    end();
+}
+
 Test(pci, a_slow_reset_holds_up_neither_the_vectors_nor_other_devices)
 {
     for (unsigned by_window = 0; by_window < 2; by_window++) {
