@@ -3,12 +3,15 @@
 #include <errno.h>
 #include <libaio.h>
 #include <pthread.h>
-#include <stdbool.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "tests/unit/support.h"
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t replaced = PTHREAD_COND_INITIALIZER;
+static unsigned generation; /* of faults */
 static struct fault armed[FAULTS_MAX];
 static unsigned hits[FAULTS_MAX], calls[CALLS];
 
@@ -20,6 +23,8 @@ void faults_set(const struct fault *faults, size_t count)
     memset(calls, 0, sizeof(calls));
     for (size_t i = 0; i < count && i < FAULTS_MAX; i++)
         armed[i] = faults[i];
+    generation++;
+    pthread_cond_broadcast(&replaced);
     pthread_mutex_unlock(&lock);
 }
 
@@ -31,7 +36,24 @@ unsigned faults_calls(enum call call)
     return n;
 }
 
-/* The fault that hits this call, if one does; has slept then. */
+struct awaited {
+    enum call call;
+    unsigned times;
+};
+
+static bool has_come(void *arg)
+{
+    const struct awaited *awaited = arg;
+    return faults_calls(awaited->call) >= awaited->times;
+}
+
+bool faults_await(enum call call, unsigned times)
+{
+    struct awaited awaited = {call, times};
+    return support_wait(has_come, &awaited);
+}
+
+/* The fault that hits this call, if one does; has slept, or been held, then. */
 static struct fault hit(enum call call)
 {
     struct fault fault = {0};
@@ -44,6 +66,8 @@ static struct fault hit(enum call call)
         if (n >= armed[i].skip && n - armed[i].skip < armed[i].times)
             fault = armed[i];
     }
+    for (unsigned mine = generation; fault.held && mine == generation;)
+        pthread_cond_wait(&replaced, &lock);
     pthread_mutex_unlock(&lock);
     if (fault.sleep_ms)
         usleep(fault.sleep_ms * 1000);

@@ -5,6 +5,7 @@
 #ifndef TESTS_UNIT_DISK_FAULTS_H
 #define TESTS_UNIT_DISK_FAULTS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum call {
@@ -29,14 +30,18 @@ struct fault {
     int error;         /* what they fail with, if not 0 */
     size_t limit;      /* bytes, of io_submit requests, that they do at most, if not 0 */
     unsigned sleep_ms; /* before the real call */
+    bool held;         /* before the real call, until the next faults_set */
 };
 
 #define FAULTS_MAX 4u
 
-/* Replace all faults, and begin to count anew. At most FAULTS_MAX. */
+/* Replace all faults, let go what they held, and begin to count anew. At most FAULTS_MAX. */
 void faults_set(const struct fault *faults, size_t count);
 
 /* How often it was called since faults_set. */
 unsigned faults_calls(enum call call);
+
+/* Wait until it was called that often; false when the deadline has passed. */
+bool faults_await(enum call call, unsigned times);
 
 #endif
