@@ -313,8 +313,8 @@ elf_libraries() {
 }
 
 # until_it_moves LOG STALL COMMAND...: run COMMAND, whose output goes to LOG, and start it anew, three times in all, when
-# LOG has not grown for STALL seconds. The emulated processor of an emulated KVM host stands still now and then while a
-# guest runs in it, whoever's guest that is, and then the host in it can do nothing about it.
+# LOG has not grown for STALL seconds. For emulated KVM hosts whose QEMU scripts/qemu-mended could not mend: guests of any
+# hypervisor hang in them now and then.
 until_it_moves() {
 	local log_file=$1 stall=$2 attempt process size now last code
 	shift 2
