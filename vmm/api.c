@@ -500,6 +500,7 @@ void api_destroy(struct api *api)
         return;
     struct event *const events[] = {api->on_end, api->on_signal, api->on_events, api->on_halted,
                                     api->on_tick};
+    api_socket_remove(api->path, &api->file); /* while it listens */
     if (api->http)
         evhttp_free(api->http);
     for (unsigned i = 0; i < CONNECTIONS_MAX; i++) {
@@ -517,6 +518,5 @@ void api_destroy(struct api *api)
     if (api->halt_fd >= 0)
         close(api->halt_fd);
     api_events_finish(&api->events);
-    api_socket_remove(api->path, &api->file);
     free(api);
 }
