@@ -49,7 +49,7 @@ struct api {
 
     struct event_base *base;
     struct evhttp *http;
-    struct event *on_end, *on_signal, *on_events, *on_halted, *on_tick;
+    struct event *on_end, *on_signal, *on_events, *on_halted, *on_tick, *on_refusal;
     struct connection connections[CONNECTIONS_MAX];
     struct evhttp_request *streams[STREAMS_MAX];
 
@@ -65,6 +65,64 @@ static uint64_t now_ms(void)
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (uint64_t)time.tv_sec * 1000 + (uint64_t)time.tv_nsec / 1000000;
+}
+
+/* ---- what libevent refuses by itself ------------------------------------------------------- */
+
+/*
+ * What is no HTTP, or too long, libevent 2.1 refuses before it asks us, with a page for people, and
+ * has no way to be told another. The page is in the connection's buffer then, complete and alone,
+ * and cannot leave before the loop is back at its descriptors: time to put ours in its place.
+ */
+static void replace_page(struct evbuffer *output)
+{
+    char head[256];
+    struct api_reply reply;
+    int status;
+
+    ssize_t length = evbuffer_copyout(output, head, sizeof(head) - 1);
+    head[length > 0 ? length : 0] = '\0';
+    if (sscanf(head, "HTTP/1.%*d %d ", &status) != 1 || status < 400 ||
+        !strstr(head, "\r\nContent-Type: text/html\r\n"))
+        return;
+    api_refuse(&reply, status, HEADERS_MAX, BODY_REFUSED);
+    if (!reply.body)
+        return;
+    evbuffer_drain(output, evbuffer_get_length(output));
+    evbuffer_add_printf(output,
+                        "HTTP/1.1 %d Bad Request\r\nContent-Type: %s\r\nConnection: close\r\n"
+                        "Content-Length: %zu\r\n\r\n%s",
+                        reply.status, reply.type, strlen(reply.body), reply.body);
+    free(reply.body);
+}
+
+static void handle_refusal(evutil_socket_t fd, short what, void *arg)
+{
+    struct api *api = arg;
+    (void)fd, (void)what;
+    for (unsigned i = 0; i < CONNECTIONS_MAX; i++) {
+        struct bufferevent *bev = api->connections[i].bev;
+        if (!bev || evbuffer_get_length(bufferevent_get_output(bev)) == 0)
+            continue;
+        evbuffer_unfreeze(bufferevent_get_output(bev), 1); /* it takes from there itself */
+        replace_page(bufferevent_get_output(bev));
+        evbuffer_freeze(bufferevent_get_output(bev), 1);
+    }
+}
+
+/* Something is added to an output: the status line of a refusal, ours or not? */
+static void note_output(struct evbuffer *output, const struct evbuffer_cb_info *info, void *arg)
+{
+    static const size_t digit = sizeof("HTTP/1.1 ") - 1; /* the first of the status */
+    struct api *api = arg;
+    struct evbuffer_iovec piece;
+
+    if (info->orig_size > 0 || evbuffer_peek(output, -1, NULL, &piece, 1) < 1 ||
+        piece.iov_len <= digit)
+        return;
+    char kind = ((const char *)piece.iov_base)[digit];
+    if (kind == '4' || kind == '5')
+        event_active(api->on_refusal, EV_TIMEOUT, 0);
 }
 
 /* ---- connections --------------------------------------------------------------------------- */
@@ -151,6 +209,7 @@ static struct bufferevent *open_connection(struct event_base *base, void *arg)
     if (!bev)
         return NULL;
     bufferevent_setwatermark(bev, EV_READ, 0, HEADERS_MAX + BODY_REFUSED);
+    evbuffer_add_cb(bufferevent_get_output(bev), note_output, api);
     bufferevent_incref(bev);
     *find_place(api) = (struct connection){.bev = bev, .since = now_ms()};
     event_add(api->on_tick, &tick);
@@ -455,7 +514,8 @@ static int create_loop(struct api *api, struct minivmm_error *err)
     api->on_events = add_event(api, api->events.fd, handle_events);
     api->on_halted = add_event(api, api->halt_fd, handle_halted);
     api->on_tick = event_new(api->base, -1, EV_PERSIST, handle_tick, api);
-    if (!api->on_events || !api->on_halted || !api->on_tick)
+    api->on_refusal = event_new(api->base, -1, 0, handle_refusal, api);
+    if (!api->on_events || !api->on_halted || !api->on_tick || !api->on_refusal)
         return error_set(err, -ENOMEM, "%s: out of memory", api->path);
     return 0;
 }
@@ -498,8 +558,9 @@ void api_destroy(struct api *api)
 {
     if (!api)
         return;
-    struct event *const events[] = {api->on_end, api->on_signal, api->on_events, api->on_halted,
-                                    api->on_tick};
+    struct event *const events[] = {api->on_end,    api->on_signal, api->on_events,
+                                    api->on_halted, api->on_tick,   api->on_refusal};
+    api_socket_remove(api->path, &api->file); /* while it listens */
     if (api->http)
         evhttp_free(api->http);
     for (unsigned i = 0; i < CONNECTIONS_MAX; i++) {
@@ -517,6 +578,5 @@ void api_destroy(struct api *api)
     if (api->halt_fd >= 0)
         close(api->halt_fd);
     api_events_finish(&api->events);
-    api_socket_remove(api->path, &api->file);
     free(api);
 }

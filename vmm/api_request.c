@@ -16,6 +16,11 @@
 #define STATUS_NOT_FOUND   404
 #define STATUS_INTERNAL    500
 
+/* What libevent finds; RFC 9110, 15.5 and 15.6. */
+#define STATUS_TOO_LARGE    413
+#define STATUS_EXPECTATION  417
+#define STATUS_NO_SUCH_VERB 501
+
 #define TYPE_JSON "application/json"
 #define TYPE_TEXT "text/plain; version=0.0.4"
 
@@ -38,6 +43,26 @@ void api_fault(struct api_reply *reply, int status, const char *format, ...)
     va_end(args);
     answer(reply, TYPE_JSON, api_describe_fault(text));
     reply->status = status;
+}
+
+void api_refuse(struct api_reply *reply, int status, unsigned headers, unsigned body)
+{
+    *reply = (struct api_reply){.what = API_REPLY};
+    switch (status) {
+    case STATUS_TOO_LARGE:
+        api_fault(reply, STATUS_BAD_REQUEST, "a body of more than %u bytes, or a malformed chunk",
+                  body);
+        break;
+    case STATUS_EXPECTATION:
+        api_fault(reply, STATUS_BAD_REQUEST, "Expect: only 100-continue is known");
+        break;
+    case STATUS_NO_SUCH_VERB:
+        api_fault(reply, STATUS_BAD_REQUEST, "invalid request method and/or path: no such method");
+        break;
+    default:
+        api_fault(reply, STATUS_BAD_REQUEST,
+                  "malformed: no HTTP/1 request, or headers of more than %u bytes", headers);
+    }
 }
 
 static void done(struct api_reply *reply)

@@ -58,6 +58,12 @@ void api_handle(struct api_target *target, const struct api_request *request,
 __attribute__((format(printf, 3, 4))) void api_fault(struct api_reply *reply, int status,
                                                      const char *format, ...);
 
+/*
+ * The answer to what came to no request: `status` is what the server found of it, and `headers` and
+ * `body` are its limits, in bytes.
+ */
+void api_refuse(struct api_reply *reply, int status, unsigned headers, unsigned body);
+
 /* Bodies, malloc'ed; NULL where memory is out. In api_describe.c. */
 char *api_describe_instance(const struct api_target *target);
 char *api_describe_version(void);

@@ -16,17 +16,22 @@
  *   rss NAME         print the resident set: @rss NAME KIB
  *   balloon NAME     print minivmm_balloon_get: @balloon NAME target actual free total available
  *   interval SECONDS minivmm_balloon_interval
+ *   others MIB       let this program itself have so many in use, in its control group; 0: none
+ *   pass SECONDS     wait
  *   end              until the VM has ended
- * Waits take SECONDS at most. Events of the balloon are printed as @event KIB NAME.
- * exit codes: 0 all done, 1 something failed, 2 usage
+ * Waits take SECONDS at most. Events of the balloon are printed as @event KIB NAME, and what the
+ * policy is told and decides (it is linked with --wrap=balloon_policy_step) as @sample and the
+ * words of tests/unit/traces. exit codes: 0 all done, 1 something failed, 2 usage
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "vmm/balloon_policy.h"
 #include "vmm/minivmm.h"
 
 #define SECONDS 240
@@ -118,6 +123,58 @@ static void print_balloon(struct host *host, const char *name)
            (unsigned long long)b.stats.available_memory >> 20, b.stats.present);
 }
 
+enum balloon_reason __real_balloon_policy_step(struct balloon_policy *policy,
+                                               const struct balloon_sample *sample);
+enum balloon_reason __wrap_balloon_policy_step(struct balloon_policy *policy,
+                                               const struct balloon_sample *sample);
+enum balloon_reason __wrap_balloon_policy_step(struct balloon_policy *policy,
+                                               const struct balloon_sample *sample)
+{
+    const struct minivmm_balloon_stats *guest = &sample->guest;
+    const uint64_t columns[] = {sample->now_ns / 1000000,
+                                sample->actual >> 10,
+                                sample->has_guest,
+                                guest->present,
+                                sample->stats_actual >> 10,
+                                guest->available_memory >> 10,
+                                guest->free_memory >> 10,
+                                guest->total_memory >> 10,
+                                guest->swap_in,
+                                guest->swap_out,
+                                guest->major_faults,
+                                guest->oom_kills,
+                                guest->alloc_stalls,
+                                sample->has_host,
+                                sample->host_stalled,
+                                sample->host_total >> 10,
+                                sample->host_available >> 10};
+
+    enum balloon_reason reason = __real_balloon_policy_step(policy, sample);
+    flockfile(stdout);
+    printf("@sample");
+    for (size_t i = 0; i < sizeof(columns) / sizeof(columns[0]); i++)
+        printf(" %llu", (unsigned long long)columns[i]);
+    printf(" %llu %u\n", (unsigned long long)policy->target >> 10, (unsigned)reason);
+    funlockfile(stdout);
+    return reason;
+}
+
+static bool use_memory(const char *value)
+{
+    static void *used;
+    static size_t size;
+
+    if (used)
+        munmap(used, size);
+    used = NULL;
+    size = strtoull(value, NULL, 10) << 20;
+    if (size == 0)
+        return true;
+    used =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    return used != MAP_FAILED;
+}
+
 static bool obey(struct host *host, const char *command, const char *value)
 {
     struct minivmm_error err = {0};
@@ -128,6 +185,10 @@ static bool obey(struct host *host, const char *command, const char *value)
         return printf("@rss %s %lu\n", value, rss_kib()) > 0;
     if (strcmp(command, "interval") == 0)
         return minivmm_balloon_interval(host->vm, (unsigned)atoi(value)) == 0;
+    if (strcmp(command, "others") == 0)
+        return use_memory(value);
+    if (strcmp(command, "pass") == 0)
+        return sleep((unsigned)atoi(value)) == 0;
     if (strcmp(command, "balloon") == 0) {
         print_balloon(host, value);
         return true;

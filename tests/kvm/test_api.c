@@ -1,4 +1,5 @@
 /* The control socket of the built program, with curl, with `minivmm ctl`, and with rude clients. */
+#include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -130,7 +131,8 @@ Test(api, curl_gets_and_sets_what_there_is)
         {"http://localhost/", "\"state\":\"Running\""},
         {"http://localhost/nope", "\"} 404"},
         {"http://localhost/a http://localhost/b", "\"} 404{\"fault_message\""},
-        {"-X FOO http://localhost/", " 501"},
+        {"-X FOO http://localhost/", "{\"fault_message\":\"invalid request method"},
+        {"-X FOO http://localhost/", " 400"},
         {"-X PUT -d '{\"action_type\":\"Stop\"}' http://localhost/actions", " 204"},
     };
     begin();
@@ -140,6 +142,84 @@ Test(api, curl_gets_and_sets_what_there_is)
     }
     end();
     cr_expect_eq(vm.exit_code, 143);
+}
+
+/* What libevent itself finds, and what we find: the answer is of one form. */
+Test(api, whatever_is_wrong_with_a_request_is_said_in_json)
+{
+#define A16   "aaaaaaaaaaaaaaaa"
+#define A256  A16 A16 A16 A16 A16 A16 A16 A16 A16 A16 A16 A16 A16 A16 A16 A16
+#define A2304 A256 A256 A256 A256 A256 A256 A256 A256 A256
+#define A9216 A2304 A2304 A2304 A2304
+    static const struct {
+        const char *name, *request, *fault;
+    } rows[] = {
+        {"no HTTP at all", "\x16\x03\x01\x02\x01\r\n\r\n", "malformed"},
+        {"empty lines", "\r\n\r\n", "malformed"},
+        {"one word", "GET\r\n\r\n", "malformed"},
+        {"no version", "GET /\r\n\r\n", "malformed"},
+        {"another protocol", "GET / HTTX/1.1\r\n\r\n", "malformed"},
+        {"a future version", "GET / HTTP/9.9\r\n\r\n", "malformed"},
+        {"a header without a colon", "GET / HTTP/1.1\r\nHost\r\n\r\n", "malformed"},
+        {"HTTP/1.0, too", "GET / HTTP/1.0\r\nHost\r\n\r\n", "malformed"},
+        {"a long header", "GET / HTTP/1.1\r\nX: " A9216 "\r\n\r\n", "more than 8192 bytes"},
+        {"one that goes on", "GET / HTTP/1.1\r\nX: " A9216, "more than 8192 bytes"},
+        {"a long path", "GET /" A9216 " HTTP/1.1\r\n\r\n", "more than 8192 bytes"},
+        {"an odd URI", "GET http://[/ HTTP/1.1\r\n\r\n", "malformed"},
+        {"an unknown method", "BREW / HTTP/1.1\r\n\r\n", "no such method"},
+        {"a method of proxies", "CONNECT a:1 HTTP/1.1\r\n\r\n", "no such method"},
+        {"a method of no path here", "DELETE / HTTP/1.1\r\n\r\n", "path: DELETE /"},
+        {"an unknown path", "GET /nope HTTP/1.1\r\n\r\n", "path: GET /nope"},
+        {"a negative length", "PATCH /vm HTTP/1.1\r\nContent-Length: -1\r\n\r\n{}", "malformed"},
+        {"a length of letters", "PATCH /vm HTTP/1.1\r\nContent-Length: x\r\n\r\n{}", "malformed"},
+        {"a large body", "PATCH /vm HTTP/1.1\r\nContent-Length: 9216\r\n\r\n" A9216,
+         "a body of 9216 bytes; at most 4096 are taken"},
+        {"a larger one", "PATCH /vm HTTP/1.1\r\nContent-Length: 65537\r\n\r\n",
+         "a body of more than 65536 bytes"},
+        {"one that waits",
+         "PATCH /vm HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 65537\r\n\r\n",
+         "a body of more than 65536 bytes"},
+        {"an endless chunk",
+         "PATCH /vm HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
+         "or a malformed chunk"},
+        {"an unknown wish", "PATCH /vm HTTP/1.1\r\nExpect: tea\r\nContent-Length: 2\r\n\r\n{}",
+         "only 100-continue"},
+        {"no JSON", "PATCH /vm HTTP/1.1\r\nContent-Length: 3\r\n\r\ntea", "the body is no JSON"},
+        {"behind a good one", "GET /version HTTP/1.1\r\n\r\nBREW / HTTP/1.1\r\n\r\n",
+         "no such method"},
+    };
+    begin();
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        int fd = connect_to();
+        send_text(fd, rows[i].request);
+        cr_expect(read_until(fd, rows[i].fault), "%s: %s", rows[i].name, said);
+        const char *answer = strstr(said, "HTTP/1.1 40");
+        cr_assert(answer, "%s: %s", rows[i].name, said);
+        cr_expect(strstr(answer, "\r\nContent-Type: application/json\r\n"), "%s: %s", rows[i].name,
+                  said);
+        const char *body = strstr(answer, "\r\n\r\n{\"fault_message\":\"");
+        const char *length = strstr(answer, "\r\nContent-Length: ");
+        cr_expect(body && length && strlen(body + 4) == strtoul(length + 18, NULL, 10), "%s: %s",
+                  rows[i].name, said);
+        cr_expect_null(strstr(said, "<"), "%s: %s", rows[i].name, said);
+        close(fd);
+    }
+    cr_expect_lt(answer_time(), 1);
+    kill(vm.pid, SIGTERM);
+    end();
+}
+
+Test(api, a_client_that_waits_for_leave_to_send_its_body_gets_it)
+{
+    begin();
+    int fd = connect_to();
+    send_text(fd, "PATCH /vm HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 18\r\n\r\n");
+    cr_expect(read_until(fd, "HTTP/1.1 100 Continue\r\n\r\n"), "%s", said);
+    send_text(fd, "{\"state\":\"Paused\"}");
+    cr_expect(read_until(fd, " 204 "), "%s", said);
+    close(fd);
+    kill(vm.pid, SIGTERM);
+    end();
 }
 
 Test(api, the_socket_is_its_users_alone_and_gone_at_the_end)
@@ -209,6 +289,72 @@ Test(api, the_end_closes_the_streams_and_is_told_in_them)
         cr_expect(strstr(said, "\"ended\""), "%s", said);
         close(streams[i]);
     }
+    end();
+}
+
+/* Two events for each pair of requests, which are sent many at once. */
+static void make_events(unsigned pairs)
+{
+    enum { AT_ONCE = 20 };
+    static const char pair[] =
+        "PATCH /vm HTTP/1.1\r\nContent-Length: 18\r\n\r\n{\"state\":\"Paused\"}"
+        "PATCH /vm HTTP/1.1\r\nContent-Length: 19\r\n\r\n{\"state\":\"Resumed\"}";
+    int fd = connect_to();
+
+    for (unsigned i = 0; i < pairs; i += AT_ONCE) {
+        unsigned answers = 0;
+        for (unsigned n = 0; n < AT_ONCE; n++)
+            send_text(fd, pair);
+        while (answers < 2 * AT_ONCE) {
+            ssize_t n = read(fd, said, sizeof(said) - 1);
+            cr_assert_gt(n, 0);
+            said[n] = '\0';
+            for (char *at = said; (at = strstr(at, "HTTP/1.1 204")) != NULL; at++)
+                answers++;
+        }
+    }
+    close(fd);
+}
+
+/* All that has come, without waiting for more; false at the end. */
+static bool read_what_there_is(int fd, size_t *bytes)
+{
+    ssize_t n;
+    while ((n = recv(fd, said, sizeof(said) - 1, MSG_DONTWAIT)) > 0) {
+        said[n] = '\0';
+        *bytes += (size_t)n;
+    }
+    return n < 0 && errno == EAGAIN;
+}
+
+Test(api, who_does_not_read_its_events_is_dropped_and_nobody_else)
+{
+    const size_t unread_max = 256 << 10, socket_holds = 256 << 10; /* by default 208 KiB */
+    size_t heard = 0, left = 0;
+
+    begin();
+    int reader = connect_to(), sleeper = connect_to();
+    send_text(reader, "GET /events HTTP/1.1\r\n\r\n");
+    send_text(sleeper, "GET /events HTTP/1.1\r\n\r\n");
+    cr_expect(read_until(reader, "\"state\""), "%s", said);
+    /* The server looks at it four times a second. */
+    struct pollfd hung = {.fd = sleeper};
+    for (unsigned i = 0; i < 500 && poll(&hung, 1, 0) == 0; i++) {
+        make_events(100);
+        cr_assert(read_what_there_is(reader, &heard), "the reader was dropped");
+    }
+    cr_expect(hung.revents & POLLHUP, "after %zu bytes of events it is there still", heard);
+    cr_expect_gt(heard, unread_max, "it was given up too early");
+    cr_expect_lt(heard, 2 * (unread_max + socket_holds), "%zu bytes, and not dropped", heard);
+    while (read_what_there_is(sleeper, &left))
+        usleep(1000);
+    cr_expect_leq(left, socket_holds, "%zu bytes were left of it", left);
+    cr_expect_lt(answer_time(), 1);
+    curl("-X PATCH -d '{\"state\":\"Paused\"}' http://localhost/vm");
+    cr_expect(read_until(reader, "\"paused\""), "%s", said);
+    close(reader);
+    close(sleeper);
+    kill(vm.pid, SIGTERM);
     end();
 }
 
