@@ -1,5 +1,7 @@
 #include "vmm/console_tail.h"
 
+#include <string.h>
+
 _Static_assert((CONSOLE_TAIL_SIZE & (CONSOLE_TAIL_SIZE - 1)) == 0, "places are told by a mask");
 
 void console_tail_init(struct console_tail *tail)
@@ -15,9 +17,18 @@ void console_tail_finish(struct console_tail *tail)
 
 void console_tail_feed(struct console_tail *tail, const uint8_t *data, size_t size)
 {
+    /* Only the end of it stays. */
+    size_t over = size > CONSOLE_TAIL_SIZE ? size - CONSOLE_TAIL_SIZE : 0;
+
     pthread_mutex_lock(&tail->lock);
-    for (size_t i = 0; i < size; i++)
-        tail->ring[tail->total++ & (CONSOLE_TAIL_SIZE - 1)] = data[i];
+    tail->total += over;
+    data += over;
+    size -= over;
+    size_t at = tail->total & (CONSOLE_TAIL_SIZE - 1);
+    size_t first = size < CONSOLE_TAIL_SIZE - at ? size : CONSOLE_TAIL_SIZE - at;
+    memcpy(tail->ring + at, data, first);
+    memcpy(tail->ring, data + first, size - first);
+    tail->total += size;
     pthread_mutex_unlock(&tail->lock);
 }
 

@@ -3,6 +3,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <emmintrin.h>
+#endif
 
 #include "vmm/clock.h"
 
@@ -274,30 +277,49 @@ static void take_byte(struct watch *watch, struct watch_line *line, uint8_t byte
 }
 
 /*
- * Lines from the beginning of `data` on that need no closer look, because they cannot match:
- * returns how many bytes they are.
+ * Lines from the beginning of `data` on, up to `end`, behind a newline, that need no closer look,
+ * because they cannot match: returns how many bytes they are.
  */
 static size_t skip_lines(const struct watch *watch, const struct watch_line *line,
-                         const uint8_t *data, size_t size)
+                         const uint8_t *data, size_t end)
 {
-    if (line->state != WATCH_TEXT || line->length > 0 || size < 2)
+    if (line->state != WATCH_TEXT || line->length > 0 || end == 0 || !needs_literals(watch))
         return 0;
-    const uint8_t *end = memrchr(data, '\n', size);
-    if (!end || !needs_literals(watch))
-        return 0;
-    size_t length = (size_t)(end - data) + 1;
-    return literals_occur(&watch->literals, data, length) ? 0 : length;
+    size_t place = literals_find(&watch->literals, data, end);
+    if (place == end)
+        return end;
+    const uint8_t *before = memrchr(data, '\n', place);
+    return before ? (size_t)(before - data) + 1 : 0;
+}
+
+/* How many bytes at the beginning of `data` are ordinary characters? */
+static size_t count_plain(const uint8_t *data, size_t size)
+{
+    size_t n = 0;
+
+#if defined(__x86_64__)
+    const __m128i space = _mm_set1_epi8(' ');
+    for (; n + sizeof(space) <= size; n += sizeof(space)) {
+        const __m128i x = _mm_loadu_si128((const __m128i *)(data + n));
+        const __m128i plain = _mm_cmpeq_epi8(_mm_max_epu8(x, space), x);
+        unsigned others = (unsigned)_mm_movemask_epi8(plain) ^ 0xffff;
+        if (others)
+            return n + (unsigned)__builtin_ctz(others);
+    }
+#endif
+    while (n < size && data[n] >= ' ')
+        n++;
+    return n;
 }
 
 /* Ordinary characters at the beginning of `data` go into the line; returns how many. */
 static size_t take_plain(struct watch_line *line, const uint8_t *data, size_t size)
 {
-    size_t room = WATCH_LINE_MAX - line->length, n = 0;
+    size_t room = WATCH_LINE_MAX - line->length;
 
     if (line->state != WATCH_TEXT)
         return 0;
-    while (n < size && n < room && data[n] >= ' ')
-        n++;
+    size_t n = count_plain(data, size < room ? size : room);
     memcpy(line->text + line->length, data, n);
     line->length += (unsigned)n;
     return n;
@@ -407,14 +429,16 @@ void watch_feed(struct watch *watch, enum watch_source source, const uint8_t *da
     struct finding finding = {0};
 
     pthread_mutex_lock(&watch->lock);
-    for (size_t i = skip_lines(watch, line, data, size); i < size;) {
+    const uint8_t *last = size > 1 ? memrchr(data, '\n', size) : NULL;
+    const size_t end = last ? (size_t)(last - data) + 1 : 0;
+    for (size_t i = skip_lines(watch, line, data, end); i < size;) {
         i += take_plain(line, data + i, size - i);
         if (i == size)
             break;
         bool ends = data[i] == '\n';
         take_byte(watch, line, data[i++], &finding);
         if (ends)
-            i += skip_lines(watch, line, data + i, size - i);
+            i += skip_lines(watch, line, data + i, end > i ? end - i : 0);
     }
     if (watch->silence)
         watch->last_output = clock_now_ns();

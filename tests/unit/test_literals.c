@@ -47,7 +47,12 @@ static const struct {
     {"", {NULL}},
     {"()", {NULL}},
     {"a||b", {NULL}},
-    {"\xc3\xa4\xc3\xb6", {"\xc3\xa4\xc3\xb6"}},
+    {"\xc3\xa4\xc3\xb6", {NULL}},
+    {"stra\xc3\x9f"
+     "e here",
+     {"e here"}},
+    {"a Journey", {"ourney"}},
+    {"J", {NULL}},
 };
 
 /* A text may be a part of the one that is listed: any part must be there as well. */
