@@ -57,27 +57,50 @@ static const char *bad_place(const char *text, char *place, size_t size)
     return place;
 }
 
+/* An expression of the user's, which may be wrong. */
+static int compile(struct watch_rule *rule, const char *option, const char *text,
+                   struct minivmm_error *err)
+{
+    char reason[120], place[40];
+
+    int rc = regcomp(&rule->regex, text, REG_EXTENDED);
+    rule->compiled = rc == 0;
+    if (rc == 0)
+        return 0;
+    regerror(rc, &rule->regex, reason, sizeof(reason));
+    return error_set(err, -EINVAL, "%s: '%s': %s%s", option, text, reason,
+                     bad_place(text, place, sizeof(place)));
+}
+
+/* Without `option` the expression is one of ours, and compiled when it is needed. */
 static int add_rule(struct watch *watch, struct watch_rule *rules, unsigned *count,
                     const char *option, const char *text, struct minivmm_error *err)
 {
     struct watch_rule *rule = &rules[*count];
-    char reason[120], place[40];
 
-    int rc = regcomp(&rule->regex, text, REG_EXTENDED);
-    if (rc != 0) {
-        regerror(rc, &rule->regex, reason, sizeof(reason));
-        return error_set(err, -EINVAL, "%s: '%s': %s%s", option, text, reason,
-                         bad_place(text, place, sizeof(place)));
-    }
+    int rc = option ? compile(rule, option, text, err) : 0;
+    if (rc < 0)
+        return rc;
+    (*count)++; /* it is freed with the others, whatever comes */
     rule->text = strdup(text);
-    if (!rule->text) {
-        regfree(&rule->regex);
-        return error_set(err, -ENOMEM, "%s: out of memory", option);
-    }
+    if (!rule->text)
+        return error_set(err, -ENOMEM, "out of memory");
     rule->is = WATCH_FORBIDDEN;
     rule->has_literals = literals_add(&watch->literals, text);
-    (*count)++;
     return 0;
+}
+
+/*
+ * Does it match the whole line? Our own expressions are compiled only here, when text of theirs has
+ * been seen: few guests print any, and all start faster. Where there is no memory for it then, the
+ * text is enough: a panic must not pass.
+ */
+static bool matches(struct watch_rule *rule, const char *line)
+{
+    if (!rule->compiled && regcomp(&rule->regex, rule->text, REG_EXTENDED) != 0)
+        return true;
+    rule->compiled = true;
+    return regexec(&rule->regex, line, 0, NULL, 0) == 0;
 }
 
 static int add_rules(struct watch *watch, const struct minivmm_config *config,
@@ -92,8 +115,8 @@ static int add_rules(struct watch *watch, const struct minivmm_config *config,
             watch->expects[i].within = config->expects[i].within;
     }
     for (unsigned i = 0; rc == 0 && i < DEFAULT_FORBIDS && !config->no_default_fail_on; i++) {
-        rc = add_rule(watch, watch->forbids, &watch->forbid_count, "fail-on",
-                      default_forbids[i].text, err);
+        rc = add_rule(watch, watch->forbids, &watch->forbid_count, NULL, default_forbids[i].text,
+                      err);
         if (rc == 0)
             watch->forbids[i].is = default_forbids[i].is;
     }
@@ -108,7 +131,8 @@ static int add_rules(struct watch *watch, const struct minivmm_config *config,
 static void free_rules(struct watch_rule *rules, unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
-        regfree(&rules[i].regex);
+        if (rules[i].compiled)
+            regfree(&rules[i].regex);
         free((char *)rules[i].text);
     }
     free(rules);
@@ -200,8 +224,8 @@ static void look_at_line(struct watch *watch, struct watch_line *line, struct fi
         return;
     line->text[line->length] = '\0';
     for (unsigned i = 0; i < watch->forbid_count && !watch->over; i++) {
-        const struct watch_rule *rule = &watch->forbids[i];
-        if (regexec(&rule->regex, line->text, 0, NULL, 0) == 0)
+        struct watch_rule *rule = &watch->forbids[i];
+        if (matches(rule, line->text))
             find(watch, finding, rule->is, line->text);
     }
     while (watch->met < watch->expect_count && use_up(line, &watch->expects[watch->met])) {

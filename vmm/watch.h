@@ -27,7 +27,8 @@ enum watch_outcome {
 };
 
 struct watch_rule {
-    regex_t regex;
+    regex_t regex; /* once it is compiled */
+    bool compiled;
     bool has_literals;     /* text of it is among the watch's literals */
     const char *text;      /* as it was given, a copy */
     unsigned within;       /* seconds from the start; 0: any time */
