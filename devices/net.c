@@ -37,6 +37,10 @@
 /* Pieces of a packet out; with more the driver breaks the queue. Below IOV_MAX. */
 #define TX_PIECES_MAX (NET_QUEUE_SIZE + 16)
 
+/* From this mean length on, packets out are bulk; below half of it no more. */
+#define TX_BULK      8192u
+#define TX_MEAN_PART 4u /* of the mean is the last packet */
+
 /* What the backend left from before the driver was there is thrown away: so many packets at most,
  * more than small ones fit into a socket. */
 #define STALE_MAX 32768u
@@ -48,10 +52,11 @@ struct pair {
     struct virtio_queue *tx;
     struct event_source source; /* the backend's descriptor */
     bool watched;
-    bool lost;       /* the other end is gone: its descriptor means nothing any more */
-    uint32_t events; /* what it is watched for */
-    bool rx_waits;   /* for packets: else for buffers of the driver's */
-    bool tx_waits;   /* for room */
+    bool lost;        /* the other end is gone: its descriptor means nothing any more */
+    uint32_t events;  /* what it is watched for */
+    bool rx_waits;    /* for packets: else for buffers of the driver's */
+    bool tx_waits;    /* for room */
+    uint64_t tx_mean; /* bytes of a packet out, the last ones counting most */
 };
 
 struct net {
@@ -170,6 +175,13 @@ static int send_packet(struct pair *pair, const struct virtq_span *rd)
     return 0;
 }
 
+/* Large packets are a stream, in which nobody waits for a single one. */
+static void note_length(struct pair *pair, uint64_t length)
+{
+    pair->tx_mean = pair->tx_mean - pair->tx_mean / TX_MEAN_PART + length / TX_MEAN_PART;
+    local_bulk(pair->tx, pair->tx_mean > (pair->tx->bulk ? TX_BULK / 2 : TX_BULK));
+}
+
 static int serve_tx(struct pair *pair)
 {
     struct iovec iov[TX_PIECES_MAX];
@@ -184,9 +196,22 @@ static int serve_tx(struct pair *pair)
             wait_for_room(pair);
             return -EAGAIN;
         }
+        note_length(pair, chain.rd.length < NET_PACKET_MAX ? chain.rd.length : NET_PACKET_MAX);
         local_done(pair->tx, &chain, 0);
     }
     return 1;
+}
+
+/*
+ * What answers bulk is often there when it has been sent: where the other end is this host, its
+ * network stack has done all of it within the call. Taken now, one turn of the loop does for both.
+ * Not so for small packets, which are sent by a borrower of the loop: its thread is awake for the
+ * answer by then, and would wait for the borrower.
+ */
+static void take_answers(struct pair *pair)
+{
+    if (pair->rx_waits && !pair->lost && serve_rx(pair) != -EAGAIN)
+        local_resume(pair->rx.queue);
 }
 
 /* There is room at the backend again. */
@@ -315,7 +340,12 @@ static int serve(struct virtio_queue *queue)
         return serve_control(net, queue);
     if (index >= net->active) /* 5.1.6.5.6.2: not before it is switched on */
         return -EAGAIN;
-    return queue->index % 2 ? serve_tx(&net->pairs[index]) : serve_rx(&net->pairs[index]);
+    if (queue->index % 2 == 0)
+        return serve_rx(&net->pairs[index]);
+    int rc = serve_tx(&net->pairs[index]);
+    if (rc == 0 && queue->bulk)
+        take_answers(&net->pairs[index]);
+    return rc;
 }
 
 /* Packets that arrived before the driver was there are not for it (2.4.1). */
@@ -357,6 +387,7 @@ static void started(struct virtio_dev *dev)
             continue;
         net_rx_start(&pair->rx, virtio_has(dev, VIRTIO_NET_F_MRG_RXBUF));
         pair->lost = pair->rx_waits = false;
+        pair->tx_mean = 0;
         pair->tx_waits = net->be->ops->flush != NULL; /* the end of a packet from before, perhaps */
         pair->events = 0;
         pair->source =

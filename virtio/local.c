@@ -44,6 +44,12 @@ enum local_try local_try(struct virtio_queue *queue)
 {
     struct event_loop *loop = queue->dev->loop;
 
+    if (__atomic_load_n(&queue->bulk, __ATOMIC_RELAXED)) {
+        /* Not as one that found the loop busy: a doorbell would keep the small requests that may
+         * come later from being served on the spot. */
+        eventfd_write(queue->kick, 1);
+        return LOCAL_DONE;
+    }
     if (!event_loop_borrow(loop))
         return LOCAL_BUSY;
     if (queue->served && virtq_waiting(&queue->ring) <= LOCAL_LITTLE)
@@ -52,6 +58,13 @@ enum local_try local_try(struct virtio_queue *queue)
         eventfd_write(queue->kick, 1);
     event_loop_return(loop);
     return LOCAL_DONE;
+}
+
+void local_bulk(struct virtio_queue *queue, bool bulk)
+{
+    __atomic_store_n(&queue->bulk, bulk, __ATOMIC_RELAXED);
+    if (bulk)
+        event_loop_bulk(queue->dev->loop);
 }
 
 static void handle_kick(struct event_source *source, uint32_t events)
@@ -122,6 +135,7 @@ static void end(struct event_call *call)
 
     for (unsigned i = dev->local_first; i < dev->queue_count; i++) {
         dev->queues[i].served = false;
+        local_bulk(&dev->queues[i], false);
         if (dev->queues[i].ready)
             event_loop_remove(dev->loop, &dev->queues[i].source);
     }

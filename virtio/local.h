@@ -30,7 +30,7 @@ void local_resume(struct virtio_queue *queue);
  * On a vCPU's thread, for a queue whose driver has just notified it: serve it here and now if the
  * loop sleeps and there is little to do. Waking the loop's thread would take several times as long
  * as a request, and the vCPU has left the guest already. More than a little is the loop's, which
- * then works while the guest goes on.
+ * then works while the guest goes on; so is a queue of bulk.
  */
 #define LOCAL_LITTLE 2u /* requests */
 enum local_try {
@@ -38,5 +38,12 @@ enum local_try {
     LOCAL_BUSY, /* the loop is at work: it has to be told */
 };
 enum local_try local_try(struct virtio_queue *queue);
+
+/*
+ * From the device's handlers: the requests of this queue are, or are no longer, much data with
+ * nobody waiting for each. Serving them one by one as they come makes an answer and an interrupt of
+ * each; they are the loop's, and batches (event_loop_bulk). The end of service ends it.
+ */
+void local_bulk(struct virtio_queue *queue, bool bulk);
 
 #endif

@@ -35,6 +35,7 @@ struct virtio_queue {
     bool served; /* between its start and its stop */
     struct event_source source;
     struct event_deferred signal;
+    bool bulk;           /* atomic: local_bulk */
     uint64_t chains;     /* requests completed, for statistics */
     uint64_t interrupts; /* given for this queue */
     uint64_t wakeups;    /* of the loop, by the kick eventfd */

@@ -2,12 +2,16 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "vmm/clock.h"
+
+/* So long after bulk was last seen the loop's thread is scheduled as others are. */
+#define BULK_LASTS_NS (NS_PER_SECOND / 100)
 
 /* Somebody woke the loop: to stop it, or to have something run here. */
 static void handle_wake(struct event_source *source, uint32_t events)
@@ -96,6 +100,26 @@ static void run_deferred(struct event_loop *loop)
     }
 }
 
+static void set_policy(pid_t thread, int policy)
+{
+    const struct sched_param param = {0};
+    if (thread)
+        sched_setscheduler(thread, policy, &param);
+}
+
+void event_loop_bulk(struct event_loop *loop)
+{
+    if (!loop->bulk_ns)
+        set_policy(loop->thread_id, SCHED_BATCH);
+    loop->bulk_ns = clock_now_ns();
+}
+
+static void end_bulk(struct event_loop *loop)
+{
+    set_policy(loop->thread_id, SCHED_OTHER);
+    loop->bulk_ns = 0;
+}
+
 void event_loop_once(struct event_loop *loop, int timeout_ms)
 {
     if (!loop->has_thread)
@@ -103,6 +127,8 @@ void event_loop_once(struct event_loop *loop, int timeout_ms)
     int n = epoll_wait(loop->epoll_fd, loop->batch, EVENT_LOOP_BATCH, timeout_ms);
     pthread_mutex_lock(&loop->baton);
     loop->batch_count = n;
+    if (loop->bulk_ns && clock_now_ns() - loop->bulk_ns > BULK_LASTS_NS)
+        end_bulk(loop);
     for (int i = 0; i < n; i++) {
         struct event_source *source = loop->batch[i].data.ptr;
         if (source)
@@ -126,8 +152,17 @@ void event_loop_return(struct event_loop *loop)
 
 void event_loop_run(struct event_loop *loop)
 {
+    bool usual = sched_getscheduler(0) == SCHED_OTHER; /* else somebody has chosen it */
+
+    pthread_mutex_lock(&loop->baton);
+    loop->thread_id = usual ? gettid() : 0;
+    pthread_mutex_unlock(&loop->baton);
     while (!__atomic_load_n(&loop->stopping, __ATOMIC_ACQUIRE))
         event_loop_once(loop, -1);
+    pthread_mutex_lock(&loop->baton);
+    end_bulk(loop);
+    loop->thread_id = 0;
+    pthread_mutex_unlock(&loop->baton);
 }
 
 void event_loop_defer(struct event_loop *loop, struct event_deferred *deferred)

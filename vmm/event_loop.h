@@ -58,6 +58,8 @@ struct event_loop {
     struct epoll_event batch[EVENT_LOOP_BATCH];
     int batch_count;
     struct event_deferred *deferred;
+    uint64_t bulk_ns; /* when event_loop_bulk was last said; 0: not lately */
+    pid_t thread_id;  /* of who is in event_loop_run, if its scheduling is the usual one; or 0 */
     pthread_mutex_t baton; /* held by whoever runs handlers: the loop's thread, or a borrower */
 
     pthread_mutex_t call_lock;
@@ -99,6 +101,15 @@ void event_loop_cancel(struct event_loop *loop, struct event_deferred *deferred)
  */
 bool event_loop_borrow(struct event_loop *loop);
 void event_loop_return(struct event_loop *loop);
+
+/*
+ * From a handler or a borrower: work was done that gains from coming in batches. For some
+ * milliseconds from now the loop's thread does not take the processor away from whoever wakes it
+ * (it is SCHED_BATCH): on a processor of its own nothing changes, on a shared one it runs when the
+ * other has done what it is at, and finds more to do at a time. Refused by the kernel: it goes on
+ * without.
+ */
+void event_loop_bulk(struct event_loop *loop);
 
 /*
  * From another thread than the loop's: have call->run run there, and wait until event_call_done,

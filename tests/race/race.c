@@ -232,6 +232,7 @@ static const struct {
     {"two VMs at once", two_at_once, false},
     {"paused, resumed, counted and ended at any moment", pause_any_time, false},
     {"devices without a VM, used and reset at once", devices_without_a_vm, true},
+    {"a network device without a VM, bulk and small packets in turn", net_without_a_vm, true},
     {"the same over PCI, with masks", devices_over_pci, true},
     {"a balloon without a VM, pulled at by all", balloon_without_a_vm, true},
     {"a VM's balloon from many threads", balloon_of_a_vm, false},

@@ -62,6 +62,8 @@ void expect_verdict(const struct run *run, enum minivmm_end end, int exit_code);
 /* In devices.c and pauses.c: scenarios of their own. */
 void devices_without_a_vm(struct run *base);
 void devices_over_pci(struct run *base);
+/* In net.c. */
+void net_without_a_vm(struct run *base);
 /* In balloon.c. */
 void balloon_without_a_vm(struct run *base);
 void balloon_of_a_vm(struct run *base);

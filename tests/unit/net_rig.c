@@ -100,7 +100,13 @@ static int script_send(struct net_backend *be, unsigned pair, const struct iovec
         if (s->room == 0)
             set_full(s, true);
     }
+    bool answered = s->answers && rc == 0;
     pthread_mutex_unlock(&s->lock);
+    if (answered) {
+        uint8_t answer[NET_HEADER_SIZE + 60] = {0};
+        net_rig_frame(answer + NET_HEADER_SIZE, 60, net_rig_mac, 0);
+        net_script_give(s, pair, answer, sizeof(answer), 0);
+    }
     return rc;
 }
 

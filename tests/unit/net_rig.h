@@ -58,6 +58,7 @@ struct net_script {
     int room;       /* packets that may be sent until there is no room; -1: any number */
     int send_error; /* what send answers instead, if not 0, and how often */
     unsigned send_error_times;
+    bool answers;   /* each packet out with one of 60 bytes, which is there when send returns */
     bool set_fails; /* so do set_offloads and set_pairs */
     uint64_t offloads;
     unsigned pairs, receives;

@@ -283,3 +283,54 @@ Test(event_calls, what_a_call_puts_off_runs_soon_on_the_loops_thread)
     cr_expect(support_wait(has_run, &r), "without another event");
     support_loop_finish(&loop);
 }
+
+/* ---- bulk ---------------------------------------------------------------------------------- */
+
+struct policies {
+    struct event_loop *loop;
+    bool bulk;
+    int before, after;
+};
+
+static void look_at_policy(struct event_call *call)
+{
+    struct policies *p = call->arg;
+    p->before = sched_getscheduler(0);
+    if (p->bulk)
+        event_loop_bulk(p->loop);
+    p->after = sched_getscheduler(0);
+    event_call_done(p->loop, call);
+}
+
+static struct policies policies(struct event_loop *loop, bool bulk)
+{
+    struct policies p = {.loop = loop, .bulk = bulk};
+    struct event_call call = {.run = look_at_policy, .arg = &p};
+    event_loop_call(loop, &call);
+    return p;
+}
+
+Test(event_calls, bulk_makes_way_for_a_while_and_then_no_more)
+{
+    struct support_loop loop;
+    support_loop_init(&loop);
+    loop.loop.has_thread = true;
+    support_loop_run(&loop);
+    if (sched_getscheduler(0) != SCHED_OTHER)
+        cr_skip_test("this process is scheduled in another way than usual");
+    for (unsigned round = 0; round < 3; round++) {
+        struct policies p = policies(&loop.loop, true);
+        cr_expect_eq(p.before, SCHED_OTHER, "%u", round);
+        cr_expect_eq(p.after, SCHED_BATCH, "%u", round);
+        usleep(30000);
+        cr_expect_eq(policies(&loop.loop, false).after, SCHED_OTHER, "%u", round);
+    }
+    /* A borrower changes the loop's thread, and not itself. */
+    while (!event_loop_borrow(&loop.loop))
+        usleep(100);
+    event_loop_bulk(&loop.loop);
+    event_loop_return(&loop.loop);
+    cr_expect_eq(sched_getscheduler(0), SCHED_OTHER);
+    cr_expect_eq(sched_getscheduler(loop.loop.thread_id), SCHED_BATCH);
+    support_loop_finish(&loop);
+}

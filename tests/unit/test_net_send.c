@@ -229,3 +229,85 @@ Test(net_send, a_pair_without_its_receive_queue_sends)
     virtio_driver_reset(&d->v);
     end();
 }
+
+/*
+ * Large packets are the loop's from the second on, which leaves the guest free to add more; small
+ * ones are sent on the spot, and are again soon after the large ones end.
+ */
+Test(net_send, bulk_is_left_to_the_loop)
+{
+    begin((struct net_rig_config){0}); /* no thread: what the loop is left, it does when asked */
+    memset(frame, 0, sizeof(frame));
+    unsigned on_the_spot = 0;
+    for (unsigned i = 0; i < 40; i++) {
+        uint32_t length = i < 10 ? 60 : i < 20 ? 60000 : 60;
+        net_rig_frame(frame, length, net_rig_broadcast, i);
+        net_driver_offer(d, 0, NULL, frame, length);
+        virtio_driver_kick(&d->v, 1);
+        bool sent = net_driver_sent(d, 0) == 1;
+        if (i < 11 || i > 32) /* the mean takes a few small ones to come down */
+            cr_expect(sent, "%u", i);
+        else if (i > 12 && i < 21)
+            cr_expect(!sent, "%u", i);
+        on_the_spot += sent;
+        virtio_driver_settle(&d->v);
+        net_driver_sent(d, 0);
+        cr_expect(net_rig_is_frame(frame, net_rig_far_receive(&rig, frame, true), length, i));
+    }
+    cr_expect_lt(on_the_spot, 35, "%u", on_the_spot);
+    /* A reset in the middle of bulk ends it. */
+    net_rig_frame(frame, 60000, net_rig_broadcast, 1);
+    for (unsigned i = 0; i < 4; i++)
+        cr_assert(net_driver_send(d, 0, frame, 60000));
+    cr_expect(net_device(rig.net)->queues[1].bulk);
+    cr_assert(net_driver_start(d, UINT64_MAX, 0));
+    cr_expect_not(net_device(rig.net)->queues[1].bulk);
+    end();
+}
+
+static void offer_one(uint32_t length)
+{
+    net_rig_frame(frame, length, net_rig_broadcast, length);
+    net_driver_offer(d, 0, NULL, frame, length);
+    virtio_driver_kick(&d->v, 1);
+}
+
+/*
+ * Bulk and its answers are one turn of the loop. Who sends a small packet leaves its answer to the
+ * loop. Answers that meet no buffers are forgotten by nobody.
+ */
+Test(net_send, answers_to_bulk_come_with_it)
+{
+    enum { BUFFERS = 4 };
+    begin((struct net_rig_config){0});
+    net_driver_add(d, 0, BUFFERS, 2048);
+    virtio_driver_settle(&d->v);
+    for (unsigned i = 0; i < 4; i++)
+        cr_assert(net_driver_send(d, 0, frame, 60000));
+    cr_assert(net_device(rig.net)->queues[1].bulk);
+    rig.script->answers = true;
+    for (unsigned i = 0; i < 2 * BUFFERS; i++) {
+        offer_one(60000);
+        event_loop_once(d->v.loop, 0); /* the kick is seen, and no more */
+        cr_expect_eq(net_driver_sent(d, 0), 1, "%u", i);
+        cr_expect_eq(net_driver_take(d, 0, frame), i < BUFFERS ? 60 : -1, "%u", i);
+    }
+    for (unsigned i = 0; i < 2 * BUFFERS; i++) {
+        net_driver_add(d, 0, 1, 2048); /* notifies where it was asked to */
+        virtio_driver_settle(&d->v);
+        cr_expect_eq(net_driver_take(d, 0, frame), i < BUFFERS ? 60 : -1, "%u", i);
+    }
+    rig.script->answers = false;
+    for (unsigned i = 0; i < 20; i++)
+        cr_assert(net_driver_send(d, 0, frame, 60));
+    rig.script->answers = true;
+    offer_one(60);
+    cr_expect_eq(net_driver_sent(d, 0), 1);
+    cr_expect_eq(net_driver_take(d, 0, frame), -1);
+    virtio_driver_settle(&d->v);
+    cr_expect_eq(net_driver_take(d, 0, frame), 60);
+    rig.script->answers = false;
+    while (net_rig_far_receive(&rig, frame, false) >= 0)
+        ;
+    end();
+}
