@@ -185,25 +185,19 @@ AVX512 static uint64_t places_at_end(const __m512i tables[3], const uint8_t *at,
     return _mm512_test_epi8_mask(groups, groups) & all;
 }
 
-AVX512 static inline void load_tables(const struct literals *l, __m512i tables[3])
+AVX512 static size_t look_at_64(const struct literals *l, const uint8_t *data, size_t size)
 {
-    for (unsigned p = 0; p < 3; p++)
-        tables[p] = _mm512_loadu_si512(l->by_six[p]);
-}
+    const __m512i tables[] = {_mm512_loadu_si512(l->by_six[0]), _mm512_loadu_si512(l->by_six[1]),
+                              _mm512_loadu_si512(l->by_six[2])};
+    size_t i = 0;
 
-/* From `from` on. */
-AVX512 static size_t look_at_64(const struct literals *l, const uint8_t *data, size_t from,
-                                size_t size)
-{
-    __m512i tables[3];
-    size_t i = from;
-
-    load_tables(l, tables);
     for (; i + BLOCK + LITERAL_KEY - 1 <= size; i += BLOCK) {
         const __m512i groups[] = {
             groups_at(tables, data + i), groups_at(tables, data + i + STEP_64),
             groups_at(tables, data + i + 2 * STEP_64), groups_at(tables, data + i + 3 * STEP_64)};
-        for (unsigned s = 0; any_group(groups) && s < 4; s++) {
+        if (!any_group(groups))
+            continue;
+        for (unsigned s = 0; s < 4; s++) {
             uint64_t places = _mm512_test_epi8_mask(groups[s], groups[s]);
             size_t place = first_of(l, places, data, i + s * STEP_64, size);
             if (place < size)
@@ -283,7 +277,7 @@ size_t literals_find(const struct literals *literals, const uint8_t *data, size_
 
 #if defined(__x86_64__)
     if (literals->way == LITERALS_AVX512)
-        return look_at_64(literals, data, 0, size);
+        return look_at_64(literals, data, size);
     if (literals->way == LITERALS_AVX2) {
         size_t place = look_at_32(literals, data, size, &looked);
         if (place < size)

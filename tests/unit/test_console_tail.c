@@ -48,3 +48,31 @@ Test(console_tail, holds_the_last_bytes_in_order)
         console_tail_finish(&tail);
     }
 }
+
+Test(console_tail, pieces_of_every_size_are_one_stream)
+{
+    static const size_t sizes[] = {1,
+                                   7,
+                                   CONSOLE_TAIL_SIZE - 1,
+                                   CONSOLE_TAIL_SIZE,
+                                   CONSOLE_TAIL_SIZE + 1,
+                                   5000,
+                                   3 * CONSOLE_TAIL_SIZE,
+                                   100,
+                                   0};
+    static uint8_t stream[8 * CONSOLE_TAIL_SIZE], bytes[CONSOLE_TAIL_SIZE];
+    uint64_t fed = 0, total;
+
+    for (size_t i = 0; i < sizeof(stream); i++)
+        stream[i] = (uint8_t)(i % 251);
+    console_tail_init(&tail);
+    for (size_t i = 0; i < COUNT(sizes); i++) {
+        console_tail_feed(&tail, stream + fed, sizes[i]);
+        fed += sizes[i];
+        size_t there = fed < CONSOLE_TAIL_SIZE ? (size_t)fed : CONSOLE_TAIL_SIZE;
+        cr_expect_eq(console_tail_copy(&tail, bytes, sizeof(bytes), &total), there, "%zu", i);
+        cr_expect_eq(total, fed, "%zu", i);
+        cr_expect_arr_eq(bytes, stream + fed - there, there, "%zu", i);
+    }
+    console_tail_finish(&tail);
+}
