@@ -313,8 +313,9 @@ elf_libraries() {
 }
 
 # until_it_moves LOG STALL COMMAND...: run COMMAND, whose output goes to LOG, and start it anew, three times in all, when
-# LOG has not grown for STALL seconds. For emulated KVM hosts whose QEMU scripts/qemu-mended could not mend: guests of any
-# hypervisor hang in them now and then.
+# LOG has not grown for STALL seconds, or the emulated host has failed (exit code 125). For emulated KVM hosts whose QEMU
+# scripts/qemu-mended could not mend, where guests of any hypervisor hang now and then, and for those whose own kernel
+# falls over when a guest exits (seen a few times; cause unknown).
 until_it_moves() {
 	local log_file=$1 stall=$2 attempt process size now last code
 	shift 2
@@ -329,7 +330,9 @@ until_it_moves() {
 		if ((SECONDS - last <= stall)); then
 			code=0
 			wait "$process" || code=$?
-			return "$code"
+			[ $code = 125 ] && [ $attempt -lt 3 ] || return "$code"
+			echo "# attempt $attempt: the emulated host failed, and is started anew"
+			continue
 		fi
 		kill "$process" 2>/dev/null || :
 		wait "$process" || :
