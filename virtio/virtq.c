@@ -10,8 +10,6 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "virtio 1 rings are little-endian");
 
-#define HEAD_WORD_BITS 64u
-
 /*
  * Copy a descriptor into a local, each byte of it read once: volatile, so that the compiler cannot
  * read it again behind our back. Indirect tables may lie at any address.
@@ -31,7 +29,7 @@ int virtq_init(struct virtq *q, unsigned size_max)
 {
     assert(size_max <= VIRTQ_SIZE_MAX);
     *q = (struct virtq){.broken = true}; /* until it is started */
-    q->taken = calloc((size_max + HEAD_WORD_BITS - 1) / HEAD_WORD_BITS, sizeof(q->taken[0]));
+    q->taken = calloc(size_max, sizeof(q->taken[0]));
     return q->taken ? 0 : -ENOMEM;
 }
 
@@ -49,7 +47,7 @@ static void *area(const struct guest_mem *mem, uint64_t gpa, uint64_t size, unsi
 int virtq_start(struct virtq *q, const struct guest_mem *mem, const struct virtq_config *config,
                 unsigned size_max, uint16_t next_avail)
 {
-    uint64_t *taken = q->taken;
+    bool *taken = q->taken;
     uint32_t size = config->size;
 
     *q = (struct virtq){.taken = taken, .broken = true};
@@ -65,7 +63,7 @@ int virtq_start(struct virtq *q, const struct guest_mem *mem, const struct virtq
              VRING_USED_ALIGN_SIZE);
     if (!q->desc || !q->avail || !q->used)
         return -EINVAL;
-    memset(taken, 0, (size + HEAD_WORD_BITS - 1) / HEAD_WORD_BITS * sizeof(taken[0]));
+    memset(taken, 0, size * sizeof(taken[0]));
     q->mem = mem;
     q->near = &mem->regions[0];
     q->config = *config;
@@ -82,16 +80,12 @@ static int broken(struct virtq *q)
 
 static bool is_taken(const struct virtq *q, uint16_t head)
 {
-    return q->taken[head / HEAD_WORD_BITS] >> head % HEAD_WORD_BITS & 1;
+    return q->taken[head];
 }
 
 static void set_taken(struct virtq *q, uint16_t head, bool taken)
 {
-    uint64_t bit = 1ull << head % HEAD_WORD_BITS;
-    if (taken)
-        q->taken[head / HEAD_WORD_BITS] |= bit;
-    else
-        q->taken[head / HEAD_WORD_BITS] &= ~bit;
+    q->taken[head] = taken;
     q->taken_count += taken ? 1 : -1u;
 }
 

@@ -69,7 +69,7 @@ struct virtq {
     uint16_t signalled;  /* next_used at the last virtq_wants_irq */
     bool notify_off;     /* the driver has been told not to kick */
     bool broken;
-    uint64_t *taken; /* a bit for each head that the device has */
+    bool *taken; /* for each head: the device has it; bytes, because bits take longer */
     unsigned taken_count;
 };
 
