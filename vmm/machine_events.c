@@ -12,6 +12,19 @@
 /* After a report of a panic: time for the guest to finish printing, and to restart by itself. */
 #define PANIC_GRACE_NS (2 * NS_PER_SECOND)
 
+/* What the guest must not have printed stands on a line that it did not end. */
+static void note_last_lines(struct minivmm *vm)
+{
+    enum watch_outcome outcome;
+    const char *text;
+
+    if (!watch_last_lines(&vm->watch, &outcome, &text))
+        return;
+    vm->panicked |= outcome == WATCH_PANIC;
+    if (outcome == WATCH_FORBIDDEN)
+        snprintf(vm->doom, sizeof(vm->doom), "%s", text);
+}
+
 /*
  * What the end really is, whatever it looks like: a panicked guest has panicked, one that printed
  * what it must not has failed, and so has one that has said so through its status port, or that
@@ -25,6 +38,7 @@ static enum minivmm_end judge(struct minivmm *vm, enum minivmm_end end, uint32_t
 
     if (end == MINIVMM_END_STOPPED || end == MINIVMM_END_ERROR)
         return end;
+    note_last_lines(vm);
     if (vm->panicked) {
         snprintf(vm->verdict.text, size, "guest kernel panic");
         return MINIVMM_END_PANIC;

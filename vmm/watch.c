@@ -138,6 +138,7 @@ static void free_rules(struct watch_rule *rules, unsigned count)
     free(rules);
 }
 
+static void note_rules(struct watch *watch);
 static void handle_timer(void *arg);
 
 int watch_init(struct watch *watch, const struct minivmm_config *config, struct event_loop *loop,
@@ -157,6 +158,7 @@ int watch_init(struct watch *watch, const struct minivmm_config *config, struct 
                  : error_set(err, -ENOMEM, "out of memory");
     if (rc == 0)
         rc = event_timer_init(&watch->timer, loop, handle_timer, watch, err);
+    note_rules(watch);
     return rc;
 }
 
@@ -173,22 +175,29 @@ void watch_finish(struct watch *watch)
 
 /* ---- matching, with the lock held ---------------------------------------------------------- */
 
-/* What was found; reported once the lock is released. */
-struct finding {
-    bool found;
-    enum watch_outcome outcome;
-    char text[200];
-};
+/* Returns whether the watch is over, which leave wants to know. */
+static bool enter(struct watch *watch)
+{
+    pthread_mutex_lock(&watch->lock);
+    return watch->over;
+}
 
-static void find(struct watch *watch, struct finding *finding, enum watch_outcome outcome,
-                 const char *text)
+/* Reports what ended the watch since. */
+static void leave(struct watch *watch, bool was_over)
+{
+    bool ends = watch->over && !was_over;
+    pthread_mutex_unlock(&watch->lock);
+    if (ends)
+        watch->report(watch->arg, watch->outcome, watch->found);
+}
+
+static void find(struct watch *watch, enum watch_outcome outcome, const char *text)
 {
     if (watch->over)
         return;
     watch->over = true;
-    finding->found = true;
-    finding->outcome = outcome;
-    snprintf(finding->text, sizeof(finding->text), "%.199s", text);
+    watch->outcome = outcome;
+    snprintf(watch->found, sizeof(watch->found), "%.199s", text);
 }
 
 /* Does the rule match what is left of the line? Then that much of it is used up. */
@@ -203,8 +212,8 @@ static bool use_up(struct watch_line *line, const struct watch_rule *rule)
     return true;
 }
 
-/* Must every rule that counts now have some of the literals in what it matches? */
-static bool needs_literals(const struct watch *watch)
+/* The rules that count now are others: must each have some of the literals in what it matches? */
+static void note_rules(struct watch *watch)
 {
     bool needs = true;
 
@@ -214,34 +223,35 @@ static bool needs_literals(const struct watch *watch)
         needs &= watch->expects[watch->met].has_literals;
     else if (watch->until_count > 0)
         needs &= watch->until[0].has_literals;
-    return needs;
+    watch->needs_literals = needs;
 }
 
-static void look_at_line(struct watch *watch, struct watch_line *line, struct finding *finding)
+static void look_at_line(struct watch *watch, struct watch_line *line)
 {
-    if (needs_literals(watch) &&
+    if (watch->needs_literals &&
         !literals_occur(&watch->literals, (const uint8_t *)line->text, line->length))
         return;
     line->text[line->length] = '\0';
     for (unsigned i = 0; i < watch->forbid_count && !watch->over; i++) {
         struct watch_rule *rule = &watch->forbids[i];
         if (matches(rule, line->text))
-            find(watch, finding, rule->is, line->text);
+            find(watch, rule->is, line->text);
     }
     while (watch->met < watch->expect_count && use_up(line, &watch->expects[watch->met])) {
         const char *text = watch->expects[watch->met++].text;
+        note_rules(watch);
         if (watch->expected)
             watch->expected(watch->arg, watch->met, text);
     }
     if (watch->until_count > 0 && watch->met == watch->expect_count &&
         use_up(line, &watch->until[0]))
-        find(watch, finding, WATCH_UNTIL, watch->until[0].text);
+        find(watch, WATCH_UNTIL, watch->until[0].text);
 }
 
-static void look_at_lines(struct watch *watch, struct finding *finding)
+static void look_at_lines(struct watch *watch)
 {
     for (unsigned i = 0; i < WATCH_SOURCES; i++)
-        look_at_line(watch, &watch->lines[i], finding);
+        look_at_line(watch, &watch->lines[i]);
 }
 
 static void begin_line(struct watch_line *line)
@@ -250,12 +260,11 @@ static void begin_line(struct watch_line *line)
 }
 
 /* A byte that is neither a control character nor part of a control sequence. */
-static void add_byte(struct watch *watch, struct watch_line *line, uint8_t byte,
-                     struct finding *finding)
+static void add_byte(struct watch *watch, struct watch_line *line, uint8_t byte)
 {
     if (line->length == WATCH_LINE_MAX) {
         const unsigned half = WATCH_LINE_MAX / 2;
-        look_at_line(watch, line, finding);
+        look_at_line(watch, line);
         memmove(line->text, line->text + half, line->length - half);
         line->length -= half;
         line->looked = line->looked > half ? line->looked - half : 0;
@@ -264,18 +273,17 @@ static void add_byte(struct watch *watch, struct watch_line *line, uint8_t byte,
 }
 
 /* ECMA-48: escape sequences, control sequences, and strings that end in BEL or ST. */
-static void take_byte(struct watch *watch, struct watch_line *line, uint8_t byte,
-                      struct finding *finding)
+static void take_byte(struct watch *watch, struct watch_line *line, uint8_t byte)
 {
     switch (line->state) {
     case WATCH_TEXT:
         if (byte == 0x1b) {
             line->state = WATCH_ESCAPE;
         } else if (byte == '\n') {
-            look_at_line(watch, line, finding);
+            look_at_line(watch, line);
             begin_line(line);
         } else if (byte >= ' ' || byte == '\t') {
-            add_byte(watch, line, byte, finding);
+            add_byte(watch, line, byte);
         }
         break;
     case WATCH_ESCAPE:
@@ -307,7 +315,7 @@ static void take_byte(struct watch *watch, struct watch_line *line, uint8_t byte
 static size_t skip_lines(const struct watch *watch, const struct watch_line *line,
                          const uint8_t *data, size_t end)
 {
-    if (line->state != WATCH_TEXT || line->length > 0 || end == 0 || !needs_literals(watch))
+    if (line->state != WATCH_TEXT || line->length > 0 || end == 0 || !watch->needs_literals)
         return 0;
     size_t place = literals_find(&watch->literals, data, end);
     if (place == end)
@@ -370,7 +378,7 @@ static uint64_t next_time(const struct watch *watch)
     return next;
 }
 
-static void look_at_clock(struct watch *watch, struct finding *finding)
+static void look_at_clock(struct watch *watch)
 {
     uint64_t now = clock_now_ns();
     char text[160];
@@ -382,46 +390,35 @@ static void look_at_clock(struct watch *watch, struct finding *finding)
         snprintf(text, sizeof(text), "expectation %u was not met within %u s: %s", watch->met + 1,
                  rule->within, rule->text);
         if (rule->within && now >= watch->started + rule->within * NS_PER_SECOND)
-            find(watch, finding, WATCH_LATE, text);
+            find(watch, WATCH_LATE, text);
     }
     if (watch->silence && now >= watch->last_output + watch->silence * NS_PER_SECOND) {
         snprintf(text, sizeof(text), "nothing was printed for %u s", watch->silence);
-        find(watch, finding, WATCH_SILENCE, text);
+        find(watch, WATCH_SILENCE, text);
     }
     uint64_t next = next_time(watch);
     if (next)
         event_timer_set(&watch->timer, next > now ? next - now : 1);
 }
 
-static void deliver(struct watch *watch, const struct finding *finding)
-{
-    if (finding->found)
-        watch->report(watch->arg, finding->outcome, finding->text);
-}
-
 static void handle_timer(void *arg)
 {
     struct watch *watch = arg;
-    struct finding finding = {0};
-
-    pthread_mutex_lock(&watch->lock);
+    bool was_over = enter(watch);
     if (watch->timer_set) {
         watch->timer_set = false;
-        look_at_lines(watch, &finding);
+        look_at_lines(watch);
     }
-    look_at_clock(watch, &finding);
-    pthread_mutex_unlock(&watch->lock);
-    deliver(watch, &finding);
+    look_at_clock(watch);
+    leave(watch, was_over);
 }
 
 void watch_start(struct watch *watch)
 {
-    struct finding finding = {0};
-
-    pthread_mutex_lock(&watch->lock);
+    bool was_over = enter(watch);
     watch->started = watch->last_output = clock_now_ns();
-    look_at_clock(watch, &finding);
-    pthread_mutex_unlock(&watch->lock);
+    look_at_clock(watch);
+    leave(watch, was_over);
 }
 
 void watch_pause(struct watch *watch)
@@ -433,26 +430,22 @@ void watch_pause(struct watch *watch)
 
 void watch_resume(struct watch *watch)
 {
-    struct finding finding = {0};
-
-    pthread_mutex_lock(&watch->lock);
+    bool was_over = enter(watch);
     uint64_t length = clock_now_ns() - watch->paused;
     watch->started += length;
     watch->last_output += length;
     watch->paused = 0;
-    look_at_clock(watch, &finding);
+    look_at_clock(watch);
     if (watch->timer_set)
         event_timer_set(&watch->timer, PARTIAL_NS);
-    pthread_mutex_unlock(&watch->lock);
-    deliver(watch, &finding);
+    leave(watch, was_over);
 }
 
 void watch_feed(struct watch *watch, enum watch_source source, const uint8_t *data, size_t size)
 {
     struct watch_line *line = &watch->lines[source];
-    struct finding finding = {0};
+    bool was_over = enter(watch);
 
-    pthread_mutex_lock(&watch->lock);
     const uint8_t *last = size > 1 ? memrchr(data, '\n', size) : NULL;
     const size_t end = last ? (size_t)(last - data) + 1 : 0;
     for (size_t i = skip_lines(watch, line, data, end); i < size;) {
@@ -460,7 +453,7 @@ void watch_feed(struct watch *watch, enum watch_source source, const uint8_t *da
         if (i == size)
             break;
         bool ends = data[i] == '\n';
-        take_byte(watch, line, data[i++], &finding);
+        take_byte(watch, line, data[i++]);
         if (ends)
             i += skip_lines(watch, line, data + i, end > i ? end - i : 0);
     }
@@ -472,16 +465,23 @@ void watch_feed(struct watch *watch, enum watch_source source, const uint8_t *da
         watch->timer_set = true;
         event_timer_set(&watch->timer, PARTIAL_NS);
     }
+    leave(watch, was_over);
+}
+
+bool watch_last_lines(struct watch *watch, enum watch_outcome *outcome, const char **text)
+{
+    bool was_over = enter(watch);
+    look_at_lines(watch);
+    bool ends = watch->over && !was_over;
     pthread_mutex_unlock(&watch->lock);
-    deliver(watch, &finding);
+    *outcome = watch->outcome;
+    *text = watch->found;
+    return ends;
 }
 
 const char *watch_unmet(struct watch *watch, unsigned *number)
 {
-    struct finding finding = {0};
-
-    pthread_mutex_lock(&watch->lock);
-    look_at_lines(watch, &finding);
+    enter(watch);
     bool unmet = watch->met < watch->expect_count;
     *number = watch->met + 1;
     const char *text = unmet ? watch->expects[watch->met].text : NULL;

@@ -59,8 +59,11 @@ struct watch {
 
     pthread_mutex_t lock; /* guards the rest */
     unsigned met;         /* expectations, in order */
-    bool over;            /* an outcome was reported that ends the watch */
-    bool timer_set;       /* for an unfinished line */
+    bool needs_literals;  /* every rule that counts now has some in what it matches */
+    bool over;            /* there is an outcome, which stays */
+    enum watch_outcome outcome;
+    char found[200]; /* its text */
+    bool timer_set;  /* for an unfinished line */
     uint64_t last_output;
     uint64_t paused;          /* since when; 0: it runs */
     struct literals literals; /* of all rules that have some */
@@ -87,9 +90,12 @@ void watch_resume(struct watch *watch);
 void watch_feed(struct watch *watch, enum watch_source source, const uint8_t *data, size_t size);
 
 /*
- * After an orderly end: the first expectation that was not met, or NULL; *number counts from 1.
- * What stands on unfinished lines counts.
+ * At the guest's end: what stands on unfinished lines counts. True when that ends the watch; then
+ * *outcome and *text are what would have been reported, and the text lives as long as the watch.
  */
+bool watch_last_lines(struct watch *watch, enum watch_outcome *outcome, const char **text);
+
+/* The first expectation that was not met so far, or NULL; *number counts from 1. */
 const char *watch_unmet(struct watch *watch, unsigned *number);
 
 #endif

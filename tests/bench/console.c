@@ -18,6 +18,7 @@
 
 #define ROUNDS 21
 #define TOTAL  (8u << 20) /* bytes a round */
+#define TEXT   65536u     /* bytes that are printed again and again */
 #define BATCH  32u        /* buffers the driver hands over at a time */
 
 #define MUST(condition)                                                                            \
@@ -89,7 +90,7 @@ static void set_up(void)
     watch_start(&watch);
 }
 
-/* What a kernel and an init print: 4096 bytes of lines. */
+/* What a kernel and an init print. */
 static void fill(char *text, size_t size)
 {
     static const char *const lines[] = {
@@ -109,18 +110,16 @@ static void fill(char *text, size_t size)
     }
 }
 
-/* One round through the device, in chunks of `size`. */
+/* One round through the device, in chunks of `size`, the text in its order. */
 static void print_all(unsigned size)
 {
     struct vring_used_elem element;
-    unsigned left = TOTAL / size, out = 0;
+    unsigned sent = 0, out = 0;
 
-    while (left > 0 || out > 0) {
-        while (out < BATCH && left > 0) {
-            const struct piece piece = {RAM_A + (uint64_t)(left * size) % 61440, size, false};
+    while (sent < TOTAL / size || out > 0) {
+        for (; out < BATCH && sent < TOTAL / size; sent++, out++) {
+            const struct piece piece = {RAM_A + (uint64_t)sent * size % TEXT, size, false};
             fake_driver_send(&driver.queues[1], &piece, 1);
-            out++;
-            left--;
         }
         virtio_driver_kick(&driver, 1);
         event_loop_once(&rig.loop, 0);
@@ -131,8 +130,8 @@ static void print_all(unsigned size)
 
 static void write_all(const char *text, unsigned size)
 {
-    for (unsigned left = TOTAL / size; left > 0; left--)
-        MUST(write(file, text + left * size % 61440, size) == (ssize_t)size);
+    for (unsigned sent = 0; sent < TOTAL / size; sent++)
+        MUST(write(file, text + sent * size % TEXT, size) == (ssize_t)size);
 }
 
 /* The processor's time, the kernel's for us included: everything here is one thread, and waits for
@@ -169,8 +168,8 @@ int main(void)
     static double samples[3][ROUNDS];
 
     set_up();
-    char *text = virtio_rig_at(&rig, RAM_A, 65536);
-    fill(text, 65536);
+    char *text = virtio_rig_at(&rig, RAM_A, TEXT);
+    fill(text, TEXT);
     for (unsigned s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
         /* The three take turns, so that what disturbs one disturbs all. */
         for (unsigned round = 0; round < 3 * ROUNDS; round++) {

@@ -52,6 +52,18 @@ static void print(const char *text)
     watch_feed(&watch, WATCH_SERIAL, (const uint8_t *)text, strlen(text));
 }
 
+/* The guest has ended: the last lines are looked at, and what they come to is told to report. */
+static const char *unmet_at_the_end(unsigned *number)
+{
+    enum watch_outcome what;
+    const char *text;
+
+    if (watch_last_lines(&watch, &what, &text))
+        report(&reports, what, text);
+    cr_expect_not(watch_last_lines(&watch, &what, &text), "once is enough");
+    return watch_unmet(&watch, number);
+}
+
 /* One row: what is printed on the terminal, and what comes of it. */
 #define NOTHING (-1)
 struct row {
@@ -104,6 +116,17 @@ static const struct row rows[] = {
     {"a lockup is none", {NULL}, "[ 1.0] watchdog: BUG: soft lockup - CPU#0\n", NOTHING, NULL},
     {"none", {"--fail-on", "none"}, "Kernel panic - not syncing\nBUG: x\n", NOTHING, NULL},
     {"forbidden", {"--fail-on", "FAILED"}, "a test FAILED here\n", WATCH_FORBIDDEN, NULL},
+    {"forbidden, on a line that does not end",
+     {"--fail-on", "FAILED"},
+     "ok\na test FAILED",
+     WATCH_FORBIDDEN,
+     NULL},
+    {"panic, on a line that does not end", {NULL}, "Kernel panic - not syncing", WATCH_PANIC, NULL},
+    {"the beginning of a line only",
+     {"--fail-on", "^FAILED"},
+     "not FAILED",
+     NOTHING,
+     NULL},
     {"forbidden, and the usual",
      {"--fail-on", "x"},
      "Kernel panic - not syncing\n",
@@ -130,7 +153,7 @@ Test(watch, rows)
                 print(rows[i].printed);
             for (const char *at = rows[i].printed; pieces == 1 && *at; at++)
                 watch_feed(&watch, WATCH_SERIAL, (const uint8_t *)at, 1);
-            const char *unmet = watch_unmet(&watch, &number);
+            const char *unmet = unmet_at_the_end(&number);
             cr_expect_eq(reports, rows[i].outcome != NOTHING, "%s", rows[i].name);
             if (reports)
                 cr_expect_eq((int)outcome, rows[i].outcome, "%s", rows[i].name);
@@ -163,7 +186,7 @@ Test(watch, each_expectation_that_is_met_is_told_once_and_before_the_end)
     print(" c d\na b c\n");
     cr_expect_str_eq(heard, "1=a 2=b+ 3=c ");
     cr_expect_eq(outcome, WATCH_UNTIL);
-    cr_expect_null(watch_unmet(&watch, &number));
+    cr_expect_null(unmet_at_the_end(&number));
     cr_expect_str_eq(heard, "1=a 2=b+ 3=c ");
     end();
 }
@@ -177,7 +200,7 @@ Test(watch, what_is_met_on_the_last_unfinished_line_is_told)
     watch.expected = hear;
     print("a\nno end: b");
     cr_expect_str_eq(heard, "1=a ");
-    cr_expect_null(watch_unmet(&watch, &number));
+    cr_expect_null(unmet_at_the_end(&number));
     cr_expect_str_eq(heard, "1=a 2=b ");
     end();
 }
@@ -201,15 +224,15 @@ Test(watch, sources_have_lines_of_their_own)
     }
     for (; *console; console++)
         watch_feed(&watch, WATCH_CONSOLE, (const uint8_t *)console, 1);
-    cr_expect_null(watch_unmet(&watch, &number), "expectation %u", number);
+    cr_expect_null(unmet_at_the_end(&number), "expectation %u", number);
     cr_expect_eq(reports, 0);
     end();
     begin((const char *const[]){"--expect", "ab", NULL});
     watch_feed(&watch, WATCH_SERIAL, (const uint8_t *)"a", 1);
     watch_feed(&watch, WATCH_CONSOLE, (const uint8_t *)"b\n", 2);
-    cr_expect_not_null(watch_unmet(&watch, &number));
+    cr_expect_not_null(unmet_at_the_end(&number));
     watch_feed(&watch, WATCH_SERIAL, (const uint8_t *)"b", 1);
-    cr_expect_null(watch_unmet(&watch, &number), "unfinished lines of every source count");
+    cr_expect_null(unmet_at_the_end(&number), "unfinished lines of every source count");
     end();
 }
 
@@ -278,7 +301,7 @@ Test(watch, a_line_that_never_ends_is_matched_all_the_same)
     }
     print("end");
     unsigned number;
-    cr_expect_null(watch_unmet(&watch, &number));
+    cr_expect_null(unmet_at_the_end(&number));
     end();
 }
 
