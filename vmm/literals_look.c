@@ -165,11 +165,19 @@ AVX512 static inline __m512i groups_at(const __m512i tables[3], const uint8_t *a
                      _mm512_loadu_si512(at + 2));
 }
 
-AVX512 static inline bool any_group(const __m512i groups[4])
+/* Where in a block, of which some place may be one, is it? `size` if nowhere. */
+AVX512 static __attribute__((noinline)) size_t place_in_block(const struct literals *l,
+                                                              const __m512i tables[3],
+                                                              const uint8_t *data, size_t from,
+                                                              size_t size)
 {
-    const __m512i any = _mm512_or_si512(_mm512_or_si512(groups[0], groups[1]),
-                                        _mm512_or_si512(groups[2], groups[3]));
-    return _mm512_test_epi8_mask(any, any) != 0;
+    size_t place = size;
+
+    for (size_t i = from; place == size && i < from + BLOCK; i += STEP_64) {
+        const __m512i groups = groups_at(tables, data + i);
+        place = first_of(l, _mm512_test_epi8_mask(groups, groups), data, i, size);
+    }
+    return place;
 }
 
 /* The last bytes: what is behind them reads as 0, and is no place. */
@@ -189,19 +197,23 @@ AVX512 static size_t look_at_64(const struct literals *l, const uint8_t *data, s
 {
     const __m512i tables[] = {_mm512_loadu_si512(l->by_six[0]), _mm512_loadu_si512(l->by_six[1]),
                               _mm512_loadu_si512(l->by_six[2])};
+    const size_t last = size - (LITERAL_KEY - 1) - BLOCK; /* block; it overlaps the one before */
     size_t i = 0;
 
-    for (; i + BLOCK + LITERAL_KEY - 1 <= size; i += BLOCK) {
-        const __m512i groups[] = {
-            groups_at(tables, data + i), groups_at(tables, data + i + STEP_64),
-            groups_at(tables, data + i + 2 * STEP_64), groups_at(tables, data + i + 3 * STEP_64)};
-        if (!any_group(groups))
-            continue;
-        for (unsigned s = 0; s < 4; s++) {
-            uint64_t places = _mm512_test_epi8_mask(groups[s], groups[s]);
-            size_t place = first_of(l, places, data, i + s * STEP_64, size);
+    for (; size >= LITERAL_KEY - 1 + BLOCK; i = i + BLOCK < last ? i + BLOCK : last) {
+        const uint8_t *at = data + i;
+        const __m512i any =
+            _mm512_or_si512(_mm512_or_si512(groups_at(tables, at), groups_at(tables, at + STEP_64)),
+                            _mm512_or_si512(groups_at(tables, at + 2 * STEP_64),
+                                            groups_at(tables, at + 3 * STEP_64)));
+        if (_mm512_test_epi8_mask(any, any) != 0) {
+            size_t place = place_in_block(l, tables, data, i, size);
             if (place < size)
                 return place;
+        }
+        if (i == last) {
+            i += BLOCK;
+            break;
         }
     }
     for (; i < size; i += STEP_64) {
