@@ -50,6 +50,7 @@ static int open_signals(void)
     }
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* ulimit -f: a file that is full, which has its own error */
     return signalfd(-1, &set, SFD_CLOEXEC);
 }
 

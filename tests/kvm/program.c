@@ -114,7 +114,7 @@ static void start_in_background(int terminal)
 
 static void become(const struct program *program, int binary, const int ends[3])
 {
-    const struct rlimit no_core = {0};
+    const struct rlimit none_at_all = {0};
     char name[] = "minivmm", *argv[PROGRAM_ARGUMENTS + 2] = {name};
     sigset_t none;
 
@@ -122,7 +122,9 @@ static void become(const struct program *program, int binary, const int ends[3])
     sigprocmask(SIG_SETMASK, &none, NULL);
     for (int i = 1; i < 32; i++)
         signal(i, SIG_DFL);
-    setrlimit(RLIMIT_CORE, &no_core);
+    setrlimit(RLIMIT_CORE, &none_at_all);
+    if (program->no_files)
+        setrlimit(RLIMIT_FSIZE, &none_at_all);
     if (program->terminal >= 0) {
         setsid();
         ioctl(program->terminal_other_end, TIOCSCTTY, 0);

@@ -32,6 +32,7 @@ struct program {
     int ignored;          /* a signal that is ignored from the start, as nohup has it; 0: none */
     bool among_others;    /* other programs of the test run beside it */
     bool background;      /* another process group has the terminal, see program_foreground */
+    bool no_files;        /* none of its files may grow, as after ulimit -f 0 */
     const char *over_kvm; /* this file in place of /dev/kvm; "": an empty /dev */
 
     pid_t pid;

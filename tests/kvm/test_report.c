@@ -315,17 +315,26 @@ Test(report, a_place_that_cannot_be_written_is_found_before_anything_runs)
 Test(report, a_full_disk_is_an_error_with_a_line_of_its_own)
 {
     static struct program program;
-    static const char *const options[] = {"--report", "--junit", "--timeline"};
+    static const struct {
+        const char *option, *path, *error;
+        bool no_files;
+    } rows[] = {
+        {"--report", "/dev/full", "No space left on device", false},
+        {"--junit", "/dev/full", "No space left on device", false},
+        {"--timeline", "/dev/full", "No space left on device", false},
+        {"--report", json_path, "File too large", true},
+    };
     char kernel[32];
     begin();
     int fd = guest_kernel(guest_report_says, NULL, kernel);
-    for (unsigned i = 0; i < 3; i++) {
-        program = (struct program){.arguments = {"--kernel", kernel, options[i], "/dev/full"}};
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        program = (struct program){.arguments = {"--kernel", kernel, rows[i].option, rows[i].path},
+                                   .no_files = rows[i].no_files};
         program_run(&program);
-        char pattern[100], *last = program_last_line(&program);
-        snprintf(pattern, sizeof(pattern),
-                 "minivmm: %s /dev/full: No space left on device (exit code 125)", options[i]);
-        cr_expect_str_eq(last, pattern);
+        char line[200], *last = program_last_line(&program);
+        snprintf(line, sizeof(line), "minivmm: %s %s: %s (exit code 125)", rows[i].option,
+                 rows[i].path, rows[i].error);
+        cr_expect_str_eq(last, line);
         cr_expect(strstr(program.err_text, "minivmm: guest powered off (exit code 0)\n"));
         cr_expect_eq(program.exit_code, 125);
         free(last);
