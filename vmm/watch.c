@@ -147,6 +147,7 @@ int watch_init(struct watch *watch, const struct minivmm_config *config, struct 
 {
     *watch = (struct watch){.lock = PTHREAD_MUTEX_INITIALIZER,
                             .silence = config->silence,
+                            .fail_on_prompts = config->fail_on_count > 0,
                             .report = report,
                             .arg = arg,
                             .timer.source.fd = -1};
@@ -459,9 +460,9 @@ void watch_feed(struct watch *watch, enum watch_source source, const uint8_t *da
     }
     if (watch->silence)
         watch->last_output = clock_now_ns();
-    /* Prompts do not end in a newline, and only they have to be waited for. */
+    /* Prompts do not end in a newline; none of our own expressions is for one. */
     bool waits = watch->met < watch->expect_count || watch->until_count > 0;
-    if (waits && line->length > 0 && !watch->timer_set && !watch->over) {
+    if ((waits || watch->fail_on_prompts) && line->length > 0 && !watch->timer_set && !watch->over) {
         watch->timer_set = true;
         event_timer_set(&watch->timer, PARTIAL_NS);
     }

@@ -49,6 +49,7 @@ struct watch {
     struct watch_rule *expects, *forbids, *until;
     unsigned expect_count, forbid_count, until_count; /* until: one at most */
     unsigned silence;                                 /* seconds; 0: may be silent */
+    bool fail_on_prompts; /* the user's expressions may be for lines that do not end */
     void (*report)(void *arg, enum watch_outcome outcome, const char *text);
     /* Expectation `number`, from 1, was met: with the lock held. May be set before the start. */
     void (*expected)(void *arg, unsigned number, const char *text);

@@ -122,11 +122,7 @@ static const struct row rows[] = {
      WATCH_FORBIDDEN,
      NULL},
     {"panic, on a line that does not end", {NULL}, "Kernel panic - not syncing", WATCH_PANIC, NULL},
-    {"the beginning of a line only",
-     {"--fail-on", "^FAILED"},
-     "not FAILED",
-     NOTHING,
-     NULL},
+    {"the beginning of a line only", {"--fail-on", "^FAILED"}, "not FAILED", NOTHING, NULL},
     {"forbidden, and the usual",
      {"--fail-on", "x"},
      "Kernel panic - not syncing\n",
@@ -238,14 +234,22 @@ Test(watch, sources_have_lines_of_their_own)
 
 Test(watch, a_prompt_is_seen_while_it_waits)
 {
-    begin((const char *const[]){"--until", "login: $", NULL});
-    print("Debian\r\nhost login: ");
-    cr_expect_eq(reports, 0, "it may go on");
-    event_loop_once(&loop, 2000);
-    cr_expect_eq(reports, 1);
-    cr_expect_eq(outcome, WATCH_UNTIL);
-    cr_expect_str_eq(reported, "login: $");
-    end();
+    static const struct {
+        const char *option;
+        enum watch_outcome outcome;
+        const char *reported;
+    } prompts[] = {{"--until", WATCH_UNTIL, "login: $"},
+                   {"--fail-on", WATCH_FORBIDDEN, "host login: "}};
+    for (unsigned i = 0; i < COUNT(prompts); i++) {
+        begin((const char *const[]){prompts[i].option, "login: $", NULL});
+        print("Debian\r\nhost login: ");
+        cr_expect_eq(reports, 0, "it may go on");
+        event_loop_once(&loop, 2000);
+        cr_expect_eq(reports, 1, "%s", prompts[i].option);
+        cr_expect_eq(outcome, prompts[i].outcome);
+        cr_expect_str_eq(reported, prompts[i].reported);
+        end();
+    }
 }
 
 Test(watch, an_expectation_has_its_time)
