@@ -61,6 +61,7 @@ struct console {
     void *arg;
     bool is_console; /* one port, and that a console */
     bool has_size;
+    bool size_told; /* to the driver of now */
     struct console_control control;
     unsigned port_count;
     struct port *ports;
@@ -342,14 +343,33 @@ static void reset(struct virtio_dev *dev)
 {
     struct console *console = console_of(dev);
 
+    console->size_told = false;
     console_control_reset(&console->control);
     for (unsigned i = 0; i < console->port_count; i++)
         console->ports[i].tx_done = 0;
 }
 
+/*
+ * Linux 6.1 reads the size when it changes and at no other time (drivers/char/virtio_console.c,
+ * config_work_handler): its terminal has none until the user's is resized. So each driver is told
+ * once. From DRIVER_OK on it cannot be too early, because Linux keeps what is told before the end
+ * of its probe (drivers/virtio/virtio.c, config_change_pending).
+ */
+static void started(struct virtio_dev *dev)
+{
+    struct console *console = console_of(dev);
+
+    if (!console->size_told && virtio_has(dev, VIRTIO_CONSOLE_F_SIZE)) {
+        virtio_config_begin(dev);
+        virtio_config_end(dev);
+    }
+    console->size_told = true;
+}
+
 static const struct virtio_type console_type = {.name = "console",
                                                 .id = VIRTIO_ID_CONSOLE,
                                                 .serve = serve,
+                                                .started = started,
                                                 .config_write = config_write,
                                                 .reset = reset};
 
