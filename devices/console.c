@@ -8,23 +8,16 @@
 #include <string.h>
 
 #include "devices/console_control.h"
-#include "devices/escape.h"
+#include "devices/console_input.h"
+#include "devices/console_queue.h"
 #include "devices/host_end.h"
 #include "virtio/local.h"
 #include "virtio/span.h"
-#include "vmm/clock.h"
 
 #define BIT(n) (1ull << (n))
 
-#define QUEUE_SIZE 64u
-#define PIECES     (QUEUE_SIZE + 1) /* one buffer may lie across two regions of memory */
-#define CHUNK      16384u           /* bytes of output handed on at a time */
-#define BUDGET     64u              /* chains, before others have their turn */
-#define CHUNKS_MAX 16u              /* or so many chunks */
-#define IN_SIZE    16384u
-
-/* A guest that has taken no input for so long is deaf. */
-#define DEAF_NS NS_PER_SECOND
+#define CHUNK      16384u /* bytes of output handed on at a time */
+#define CHUNKS_MAX 16u    /* of them, before others have their turn */
 
 /* 5.3.2: which queues there are, and what for. */
 enum { QUEUE_RX, QUEUE_TX, QUEUE_CONTROL_RX, QUEUE_CONTROL_TX, QUEUE_PORT_1 };
@@ -46,12 +39,7 @@ struct port {
     pthread_mutex_t out_lock; /* from a look at the stream's room to the use of it */
     uint64_t tx_done;         /* bytes of the next chain that have gone out */
 
-    bool escape_on;
-    struct escape escape;
-    uint8_t in[IN_SIZE]; /* bytes [in_begin, in_end) wait for the driver */
-    size_t in_begin, in_end;
-    bool input_waits;  /* the stream may have more */
-    uint64_t taken_ns; /* when the driver last took input, or input began to wait */
+    struct console_input input;
 };
 
 struct console {
@@ -61,6 +49,7 @@ struct console {
     void *arg;
     bool is_console; /* one port, and that a console */
     bool has_size;
+    bool size_told; /* to the driver of now */
     struct console_control control;
     unsigned port_count;
     struct port *ports;
@@ -72,52 +61,6 @@ static struct console *console_of(struct virtio_dev *dev)
 }
 
 /* ---- output -------------------------------------------------------------------------------- */
-
-/* Copy `size` bytes from `offset` on out of a span; both are within it. */
-static void copy_out(const struct virtq_span *span, uint64_t offset, uint8_t *to, size_t size)
-{
-    for (unsigned i = 0; size > 0; i++) {
-        const struct iovec *piece = &span->iov[i];
-        if (offset >= piece->iov_len) {
-            offset -= piece->iov_len;
-            continue;
-        }
-        size_t part = piece->iov_len - (size_t)offset;
-        part = part < size ? part : size;
-        memcpy(to, (const uint8_t *)piece->iov_base + offset, part);
-        to += part;
-        size -= part;
-        offset = 0;
-    }
-}
-
-/*
- * Take chains until `room` bytes are gathered; *size is how many there are, *puts how many chains
- * came to their end. Returns what virtq_next said last.
- */
-static int gather(struct port *port, uint8_t *chunk, size_t room, size_t *size, unsigned *puts)
-{
-    struct iovec iov[PIECES];
-    struct virtq_chain chain = {.iov = iov, .capacity = PIECES};
-    int rc = 1;
-
-    *size = *puts = 0;
-    while (*size < room && *puts < BUDGET && (rc = virtq_next(&port->tx->ring, &chain)) == 1) {
-        uint64_t left = chain.rd.length > port->tx_done ? chain.rd.length - port->tx_done : 0;
-        size_t part = left < room - *size ? (size_t)left : room - *size;
-        copy_out(&chain.rd, port->tx_done, chunk + *size, part);
-        *size += part;
-        if (part < left) {
-            port->tx_done += part;
-            virtq_undo(&port->tx->ring, &chain);
-            break;
-        }
-        port->tx_done = 0;
-        virtq_put(&port->tx->ring, &chain, 0);
-        (*puts)++;
-    }
-    return rc;
-}
 
 static void hand_on(struct port *port, const uint8_t *chunk, size_t size)
 {
@@ -141,7 +84,8 @@ static int serve_chunk(struct port *port)
     pthread_mutex_lock(&port->out_lock);
     size_t room = port->has_stream ? host_stream_space(&port->stream) : CHUNK;
     room = room < CHUNK ? room : CHUNK;
-    int rc = room > 0 ? gather(port, chunk, room, &size, &puts) : -EAGAIN;
+    int rc = room > 0 ? console_queue_gather(port->tx, &port->tx_done, chunk, room, &size, &puts)
+                      : -EAGAIN;
     if (rc != -EAGAIN && size > 0)
         hand_on(port, chunk, size);
     pthread_mutex_unlock(&port->out_lock);
@@ -182,68 +126,20 @@ static bool may_receive(const struct port *port)
 
 static int serve_rx(struct port *port)
 {
-    struct iovec iov[PIECES];
-    struct virtq_chain chain = {.iov = iov, .capacity = PIECES};
-
-    if (!may_receive(port))
-        return -EAGAIN;
-    for (unsigned i = 0; i < BUDGET && port->in_begin < port->in_end; i++) {
-        int rc = virtq_next(&port->rx->ring, &chain);
-        if (rc <= 0)
-            return rc;
-        struct virtq_span wr = chain.wr;
-        size_t put = span_put(&wr, port->in + port->in_begin, port->in_end - port->in_begin);
-        port->in_begin += put;
-        local_done(port->rx, &chain, (uint32_t)put);
-        port->taken_ns = clock_now_ns();
-    }
-    if (port->in_begin < port->in_end)
-        return 1;
-    port->in_begin = port->in_end = 0;
-    if (port->input_waits)
-        host_stream_resume_input(&port->stream);
-    port->input_waits = false;
-    return -EAGAIN;
+    return may_receive(port) ? console_input_serve(&port->input, port->rx, &port->stream) : -EAGAIN;
 }
 
-/*
- * One byte is kept back for the Ctrl-A that the escape filter may hold. Keys for a guest that has
- * stopped taking them are dropped: the escape among them must be seen.
- */
 static size_t stream_room(void *dev)
 {
     struct port *port = dev;
-    size_t room = IN_SIZE - (port->in_end - port->in_begin);
-
-    room -= port->escape_on && room > 0;
-    if (room == 0 && !port->input_waits) {
-        port->input_waits = true;
-        port->taken_ns = clock_now_ns();
-    } else if (room == 0 && port->escape_on && clock_now_ns() - port->taken_ns > DEAF_NS) {
-        room = IN_SIZE;
-    }
-    return room;
+    return console_input_room(&port->input);
 }
 
 static void stream_input(void *dev, const uint8_t *data, size_t length)
 {
     struct port *port = dev;
-    uint8_t kept[IN_SIZE + 1];
-    bool leave = false;
 
-    if (port->escape_on) {
-        length = escape_filter(&port->escape, data, length, kept, &leave);
-        data = kept;
-    }
-    if (port->in_begin > 0)
-        memmove(port->in, port->in + port->in_begin, port->in_end - port->in_begin);
-    port->in_end -= port->in_begin;
-    port->in_begin = 0;
-    size_t room = IN_SIZE - port->in_end;
-    length = length < room ? length : room;
-    memcpy(port->in + port->in_end, data, length);
-    port->in_end += length;
-    if (leave)
+    if (console_input_add(&port->input, data, length))
         port->console->events->leave(port->console->arg);
     if (port->rx->served && serve_rx(port) != -EAGAIN)
         local_resume(port->rx); /* goes on, asks for a kick, or breaks the device */
@@ -258,11 +154,11 @@ static const struct host_stream_ops stream_ops = {.room = stream_room,
 
 static int serve_control_rx(struct console *console, struct virtio_queue *queue)
 {
-    struct iovec iov[PIECES];
-    struct virtq_chain chain = {.iov = iov, .capacity = PIECES};
+    struct iovec iov[CONSOLE_PIECES];
+    struct virtq_chain chain = {.iov = iov, .capacity = CONSOLE_PIECES};
     uint8_t message[CONSOLE_MESSAGE];
 
-    for (unsigned i = 0; i < BUDGET; i++) {
+    for (unsigned i = 0; i < CONSOLE_BUDGET; i++) {
         size_t size = console_control_next(&console->control, message);
         if (size == 0)
             return -EAGAIN;
@@ -283,12 +179,12 @@ static int serve_control_rx(struct console *console, struct virtio_queue *queue)
 
 static int serve_control_tx(struct console *console, struct virtio_queue *queue)
 {
-    struct iovec iov[PIECES];
-    struct virtq_chain chain = {.iov = iov, .capacity = PIECES};
+    struct iovec iov[CONSOLE_PIECES];
+    struct virtq_chain chain = {.iov = iov, .capacity = CONSOLE_PIECES};
     uint8_t answer[CONSOLE_MESSAGE];
     int rc = 1;
 
-    for (unsigned i = 0; i < BUDGET && (rc = virtq_next(&queue->ring, &chain)) == 1; i++) {
+    for (unsigned i = 0; i < CONSOLE_BUDGET && (rc = virtq_next(&queue->ring, &chain)) == 1; i++) {
         struct virtio_console_control message;
         struct virtq_span rd = chain.rd;
         int id = span_take(&rd, &message, sizeof(message))
@@ -342,14 +238,33 @@ static void reset(struct virtio_dev *dev)
 {
     struct console *console = console_of(dev);
 
+    console->size_told = false;
     console_control_reset(&console->control);
     for (unsigned i = 0; i < console->port_count; i++)
         console->ports[i].tx_done = 0;
 }
 
+/*
+ * Linux 6.1 reads the size when it changes and at no other time (drivers/char/virtio_console.c,
+ * config_work_handler): its terminal has none until the user's is resized. So each driver is told
+ * once. From DRIVER_OK on it cannot be too early, because Linux keeps what is told before the end
+ * of its probe (drivers/virtio/virtio.c, config_change_pending).
+ */
+static void started(struct virtio_dev *dev)
+{
+    struct console *console = console_of(dev);
+
+    if (!console->size_told && virtio_has(dev, VIRTIO_CONSOLE_F_SIZE)) {
+        virtio_config_begin(dev);
+        virtio_config_end(dev);
+    }
+    console->size_told = true;
+}
+
 static const struct virtio_type console_type = {.name = "console",
                                                 .id = VIRTIO_ID_CONSOLE,
                                                 .serve = serve,
+                                                .started = started,
                                                 .config_write = config_write,
                                                 .reset = reset};
 
@@ -407,7 +322,7 @@ static int open_port(struct port *port, const struct minivmm_char *host, struct 
     if (rc < 0)
         return rc;
     port->has_stream = true;
-    port->escape_on = host->kind == MINIVMM_CHAR_FDS && host->escape;
+    port->input.escape_on = host->kind == MINIVMM_CHAR_FDS && host->escape;
     rc = host_end_attach(&port->end, &port->stream);
     return rc < 0 ? error_set(err, rc, "%s: %s", what, strerror(-rc)) : 0;
 }
@@ -451,8 +366,8 @@ static int create_device(struct console *console, const struct console_config *c
             features |= BIT(VIRTIO_CONSOLE_F_SIZE);
     }
     unsigned queues = config->console ? 2 : 2 * (console->port_count + 1);
-    int rc = virtio_init(&console->dev, &console_type, mem, loop, features, queues, QUEUE_SIZE,
-                         &console->config, sizeof(console->config));
+    int rc = virtio_init(&console->dev, &console_type, mem, loop, features, queues,
+                         CONSOLE_QUEUE_SIZE, &console->config, sizeof(console->config));
     for (unsigned i = 0; rc == 0 && i < console->port_count; i++) {
         struct port *port = &console->ports[i];
         unsigned first = i == 0 ? QUEUE_RX : QUEUE_PORT_1 + 2 * (i - 1);

@@ -8,7 +8,7 @@
  *
  * They are two because a console among several ports is told its size by a message whose fields
  * Linux has read in both orders, depending on its version; one that is alone finds it in
- * configuration space, about which all agree.
+ * configuration space, about which all agree, and is told to look there once its driver runs.
  *
  * The path of output: serve_tx() copies what chains hold into a chunk, once, and hands it to the
  * host's stream and to whoever watches. The stream is bounded: when it is full the chains stay with

@@ -1,7 +1,5 @@
 #include "vmm/watch.h"
 
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #if defined(__x86_64__)
 #include <emmintrin.h>
@@ -11,132 +9,6 @@
 
 /* A line without an end, a prompt say, is looked at when it has rested for so long at most. */
 #define PARTIAL_NS (NS_PER_SECOND / 20)
-
-/* The kernel's own lines, with or without a time in front. */
-#define KERNEL_LINE "^(\\[ *[0-9]+\\.[0-9]+\\] ?)?"
-
-static const struct {
-    const char *text;
-    enum watch_outcome is;
-} default_forbids[] = {
-    {KERNEL_LINE "Kernel panic - not syncing", WATCH_PANIC},
-    {KERNEL_LINE "(BUG: |kernel BUG at |Oops: |Oops\\[|general protection fault|"
-                 "Unable to handle kernel )",
-     WATCH_FORBIDDEN},
-};
-#define DEFAULT_FORBIDS (sizeof(default_forbids) / sizeof(default_forbids[0]))
-
-/* ---- rules --------------------------------------------------------------------------------- */
-
-/*
- * Where an expression goes wrong, which regcomp keeps to itself: behind its longest beginning that
- * is an expression by itself, so at an unmatched bracket and not at the end of the text. Nothing
- * for an expression so long that the search would take time.
- */
-static const char *bad_place(const char *text, char *place, size_t size)
-{
-    size_t length = strlen(text);
-    char beginning[1024];
-    unsigned character = 1; /* counted as a reader does: bytes 10xxxxxx of UTF-8 continue one */
-    regex_t regex;
-
-    *place = '\0';
-    if (length >= sizeof(beginning))
-        return place;
-    memcpy(beginning, text, length + 1);
-    bool found = false;
-    while (length > 0 && !found) {
-        beginning[--length] = '\0';
-        found = regcomp(&regex, beginning, REG_EXTENDED) == 0;
-        if (found)
-            regfree(&regex);
-    }
-    for (size_t i = 0; i < length; i++)
-        character += ((uint8_t)text[i] & 0xc0) != 0x80;
-    snprintf(place, size, " at character %u", character);
-    return place;
-}
-
-/* An expression of the user's, which may be wrong. */
-static int compile(struct watch_rule *rule, const char *option, const char *text,
-                   struct minivmm_error *err)
-{
-    char reason[120], place[40];
-
-    int rc = regcomp(&rule->regex, text, REG_EXTENDED);
-    rule->compiled = rc == 0;
-    if (rc == 0)
-        return 0;
-    regerror(rc, &rule->regex, reason, sizeof(reason));
-    return error_set(err, -EINVAL, "%s: '%s': %s%s", option, text, reason,
-                     bad_place(text, place, sizeof(place)));
-}
-
-/* Without `option` the expression is one of ours, and compiled when it is needed. */
-static int add_rule(struct watch *watch, struct watch_rule *rules, unsigned *count,
-                    const char *option, const char *text, struct minivmm_error *err)
-{
-    struct watch_rule *rule = &rules[*count];
-
-    int rc = option ? compile(rule, option, text, err) : 0;
-    if (rc < 0)
-        return rc;
-    (*count)++; /* it is freed with the others, whatever comes */
-    rule->text = strdup(text);
-    if (!rule->text)
-        return error_set(err, -ENOMEM, "out of memory");
-    rule->is = WATCH_FORBIDDEN;
-    rule->has_literals = literals_add(&watch->literals, text);
-    return 0;
-}
-
-/*
- * Does it match the whole line? Our own expressions are compiled only here, when text of theirs has
- * been seen: few guests print any, and all start faster. Where there is no memory for it then, the
- * text is enough: a panic must not pass.
- */
-static bool matches(struct watch_rule *rule, const char *line)
-{
-    if (!rule->compiled && regcomp(&rule->regex, rule->text, REG_EXTENDED) != 0)
-        return true;
-    rule->compiled = true;
-    return regexec(&rule->regex, line, 0, NULL, 0) == 0;
-}
-
-static int add_rules(struct watch *watch, const struct minivmm_config *config,
-                     struct minivmm_error *err)
-{
-    int rc = 0;
-
-    for (unsigned i = 0; rc == 0 && i < config->expect_count; i++) {
-        rc = add_rule(watch, watch->expects, &watch->expect_count, "expect",
-                      config->expects[i].pattern, err);
-        if (rc == 0)
-            watch->expects[i].within = config->expects[i].within;
-    }
-    for (unsigned i = 0; rc == 0 && i < DEFAULT_FORBIDS && !config->no_default_fail_on; i++) {
-        rc = add_rule(watch, watch->forbids, &watch->forbid_count, NULL, default_forbids[i].text,
-                      err);
-        if (rc == 0)
-            watch->forbids[i].is = default_forbids[i].is;
-    }
-    for (unsigned i = 0; rc == 0 && i < config->fail_on_count; i++)
-        rc = add_rule(watch, watch->forbids, &watch->forbid_count, "fail-on", config->fail_on[i],
-                      err);
-    if (rc == 0 && config->until)
-        rc = add_rule(watch, watch->until, &watch->until_count, "until", config->until, err);
-    return rc;
-}
-
-static void free_rules(struct watch_rule *rules, unsigned count)
-{
-    for (unsigned i = 0; i < count; i++) {
-        if (rules[i].compiled)
-            regfree(&rules[i].regex);
-        free((char *)rules[i].text);
-    }
-    free(rules);
-}
 
 static void note_rules(struct watch *watch);
 static void handle_timer(void *arg);
@@ -151,12 +23,7 @@ int watch_init(struct watch *watch, const struct minivmm_config *config, struct 
                             .report = report,
                             .arg = arg,
                             .timer.source.fd = -1};
-    watch->expects = calloc(config->expect_count + 1u, sizeof(struct watch_rule));
-    watch->forbids = calloc(config->fail_on_count + DEFAULT_FORBIDS, sizeof(struct watch_rule));
-    watch->until = calloc(1, sizeof(struct watch_rule));
-    int rc = watch->expects && watch->forbids && watch->until
-                 ? add_rules(watch, config, err)
-                 : error_set(err, -ENOMEM, "out of memory");
+    int rc = watch_rules_init(&watch->rules, config, err);
     if (rc == 0)
         rc = event_timer_init(&watch->timer, loop, handle_timer, watch, err);
     note_rules(watch);
@@ -167,9 +34,7 @@ void watch_finish(struct watch *watch)
 {
     if (!watch->report)
         return;
-    free_rules(watch->expects, watch->expect_count);
-    free_rules(watch->forbids, watch->forbid_count);
-    free_rules(watch->until, watch->until_count);
+    watch_rules_finish(&watch->rules);
     event_timer_finish(&watch->timer);
     *watch = (struct watch){0};
 }
@@ -218,35 +83,36 @@ static void note_rules(struct watch *watch)
 {
     bool needs = true;
 
-    for (unsigned i = 0; i < watch->forbid_count; i++)
-        needs &= watch->forbids[i].has_literals;
-    if (watch->met < watch->expect_count)
-        needs &= watch->expects[watch->met].has_literals;
-    else if (watch->until_count > 0)
-        needs &= watch->until[0].has_literals;
+    for (unsigned i = 0; i < watch->rules.forbid_count; i++)
+        needs &= watch->rules.forbids[i].has_literals;
+    if (watch->met < watch->rules.expect_count)
+        needs &= watch->rules.expects[watch->met].has_literals;
+    else if (watch->rules.until_count > 0)
+        needs &= watch->rules.until[0].has_literals;
     watch->needs_literals = needs;
 }
 
 static void look_at_line(struct watch *watch, struct watch_line *line)
 {
     if (watch->needs_literals &&
-        !literals_occur(&watch->literals, (const uint8_t *)line->text, line->length))
+        !literals_occur(&watch->rules.literals, (const uint8_t *)line->text, line->length))
         return;
     line->text[line->length] = '\0';
-    for (unsigned i = 0; i < watch->forbid_count && !watch->over; i++) {
-        struct watch_rule *rule = &watch->forbids[i];
-        if (matches(rule, line->text))
+    for (unsigned i = 0; i < watch->rules.forbid_count && !watch->over; i++) {
+        struct watch_rule *rule = &watch->rules.forbids[i];
+        if (watch_rule_matches(rule, line->text))
             find(watch, rule->is, line->text);
     }
-    while (watch->met < watch->expect_count && use_up(line, &watch->expects[watch->met])) {
-        const char *text = watch->expects[watch->met++].text;
+    while (watch->met < watch->rules.expect_count &&
+           use_up(line, &watch->rules.expects[watch->met])) {
+        const char *text = watch->rules.expects[watch->met++].text;
         note_rules(watch);
         if (watch->expected)
             watch->expected(watch->arg, watch->met, text);
     }
-    if (watch->until_count > 0 && watch->met == watch->expect_count &&
-        use_up(line, &watch->until[0]))
-        find(watch, WATCH_UNTIL, watch->until[0].text);
+    if (watch->rules.until_count > 0 && watch->met == watch->rules.expect_count &&
+        use_up(line, &watch->rules.until[0]))
+        find(watch, WATCH_UNTIL, watch->rules.until[0].text);
 }
 
 static void look_at_lines(struct watch *watch)
@@ -318,7 +184,7 @@ static size_t skip_lines(const struct watch *watch, const struct watch_line *lin
 {
     if (line->state != WATCH_TEXT || line->length > 0 || end == 0 || !watch->needs_literals)
         return 0;
-    size_t place = literals_find(&watch->literals, data, end);
+    size_t place = literals_find(&watch->rules.literals, data, end);
     if (place == end)
         return end;
     const uint8_t *before = memrchr(data, '\n', place);
@@ -372,8 +238,8 @@ static uint64_t next_time(const struct watch *watch)
 
     if (watch->over || watch->paused)
         return 0;
-    if (watch->met < watch->expect_count && watch->expects[watch->met].within)
-        next = watch->started + watch->expects[watch->met].within * NS_PER_SECOND;
+    if (watch->met < watch->rules.expect_count && watch->rules.expects[watch->met].within)
+        next = watch->started + watch->rules.expects[watch->met].within * NS_PER_SECOND;
     if (watch->silence)
         next = earlier(next, watch->last_output + watch->silence * NS_PER_SECOND);
     return next;
@@ -386,8 +252,8 @@ static void look_at_clock(struct watch *watch)
 
     if (watch->paused)
         return;
-    if (watch->met < watch->expect_count) {
-        const struct watch_rule *rule = &watch->expects[watch->met];
+    if (watch->met < watch->rules.expect_count) {
+        const struct watch_rule *rule = &watch->rules.expects[watch->met];
         snprintf(text, sizeof(text), "expectation %u was not met within %u s: %s", watch->met + 1,
                  rule->within, rule->text);
         if (rule->within && now >= watch->started + rule->within * NS_PER_SECOND)
@@ -461,8 +327,9 @@ void watch_feed(struct watch *watch, enum watch_source source, const uint8_t *da
     if (watch->silence)
         watch->last_output = clock_now_ns();
     /* Prompts do not end in a newline; none of our own expressions is for one. */
-    bool waits = watch->met < watch->expect_count || watch->until_count > 0;
-    if ((waits || watch->fail_on_prompts) && line->length > 0 && !watch->timer_set && !watch->over) {
+    bool waits = watch->met < watch->rules.expect_count || watch->rules.until_count > 0;
+    if ((waits || watch->fail_on_prompts) && line->length > 0 && !watch->timer_set &&
+        !watch->over) {
         watch->timer_set = true;
         event_timer_set(&watch->timer, PARTIAL_NS);
     }
@@ -483,9 +350,9 @@ bool watch_last_lines(struct watch *watch, enum watch_outcome *outcome, const ch
 const char *watch_unmet(struct watch *watch, unsigned *number)
 {
     enter(watch);
-    bool unmet = watch->met < watch->expect_count;
+    bool unmet = watch->met < watch->rules.expect_count;
     *number = watch->met + 1;
-    const char *text = unmet ? watch->expects[watch->met].text : NULL;
+    const char *text = unmet ? watch->rules.expects[watch->met].text : NULL;
     pthread_mutex_unlock(&watch->lock);
     return text;
 }

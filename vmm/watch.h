@@ -10,30 +10,11 @@
 #define VMM_WATCH_H
 
 #include <pthread.h>
-#include <regex.h>
 
 #include "vmm/event_loop.h"
-#include "vmm/literals.h"
-#include "vmm/minivmm.h"
+#include "vmm/watch_rules.h"
 
 #define WATCH_LINE_MAX 4096u /* longer lines are matched in halves */
-
-enum watch_outcome {
-    WATCH_PANIC,     /* a kernel panic was printed */
-    WATCH_FORBIDDEN, /* text that must not come has come; `text` is the line */
-    WATCH_UNTIL,     /* the text to wait for has come; `text` is the expression */
-    WATCH_LATE,      /* an expectation was not met in time; `text` says which */
-    WATCH_SILENCE,   /* nothing was printed for the time given */
-};
-
-struct watch_rule {
-    regex_t regex; /* once it is compiled */
-    bool compiled;
-    bool has_literals;     /* text of it is among the watch's literals */
-    const char *text;      /* as it was given, a copy */
-    unsigned within;       /* seconds from the start; 0: any time */
-    enum watch_outcome is; /* of a rule that forbids */
-};
 
 /* Where text comes from: a line is of one of these. */
 enum watch_source { WATCH_SERIAL, WATCH_CONSOLE, WATCH_SOURCES };
@@ -46,9 +27,8 @@ struct watch_line {
 };
 
 struct watch {
-    struct watch_rule *expects, *forbids, *until;
-    unsigned expect_count, forbid_count, until_count; /* until: one at most */
-    unsigned silence;                                 /* seconds; 0: may be silent */
+    struct watch_rules rules;
+    unsigned silence;     /* seconds; 0: may be silent */
     bool fail_on_prompts; /* the user's expressions may be for lines that do not end */
     void (*report)(void *arg, enum watch_outcome outcome, const char *text);
     /* Expectation `number`, from 1, was met: with the lock held. May be set before the start. */
@@ -66,8 +46,7 @@ struct watch {
     char found[200]; /* its text */
     bool timer_set;  /* for an unfinished line */
     uint64_t last_output;
-    uint64_t paused;          /* since when; 0: it runs */
-    struct literals literals; /* of all rules that have some */
+    uint64_t paused; /* since when; 0: it runs */
     struct watch_line lines[WATCH_SOURCES];
 };
 

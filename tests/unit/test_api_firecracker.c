@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/unit/api_rig.h"
 #include "tests/unit/support.h"
-#include "vmm/api_request.h"
 
 SUITE(api_firecracker);
 
@@ -199,76 +199,19 @@ static const struct request {
     {"PUT", "/vsock", vsock, UNKNOWN, NULL},
 };
 
-/* ---- a VM that counts what is done to it ---------------------------------------------------- */
+/* ---- requests ------------------------------------------------------------------------------- */
 
-static unsigned changes;
+static struct api_rig rig;
 static bool has_stats;
-
-static enum minivmm_state state(struct minivmm *vm)
-{
-    (void)vm;
-    return MINIVMM_STATE_RUNNING;
-}
-
-static int balloon_set(struct minivmm *vm, uint64_t bytes, struct minivmm_error *err)
-{
-    (void)vm, (void)bytes, (void)err;
-    changes++;
-    return 0;
-}
-
-static int balloon_get(struct minivmm *vm, struct minivmm_balloon *out)
-{
-    (void)vm;
-    *out = (struct minivmm_balloon){.target = 8 * MIB, .has_stats = has_stats};
-    out->stats.present = has_stats ? UINT32_MAX : 0;
-    return 0;
-}
-
-static int balloon_interval(struct minivmm *vm, unsigned seconds)
-{
-    (void)vm, (void)seconds;
-    changes++;
-    return 0;
-}
-
-static int power_button(struct minivmm *vm)
-{
-    (void)vm;
-    changes++;
-    return 0;
-}
-
-static const struct api_calls calls = {.state = state,
-                                       .balloon_set = balloon_set,
-                                       .balloon_get = balloon_get,
-                                       .balloon_interval = balloon_interval,
-                                       .power_button = power_button};
-static const struct minivmm_disk disks[] = {{.path = "a.img"}};
-static const struct minivmm_net nets[] = {{.tap = "tap0", .mac = {2, 0, 0, 0, 0, 1}}};
-static const struct minivmm_config config = {.kernel = "vmlinuz",
-                                             .initrd = "initrd",
-                                             .cmdline = "quiet",
-                                             .cpus = 2,
-                                             .memory = 128 * MIB,
-                                             .disks = disks,
-                                             .disk_count = 1,
-                                             .nets = nets,
-                                             .net_count = 1,
-                                             .rng = true};
 
 static struct api_reply ask(const struct request *request, json_t *body)
 {
-    struct api_target target = {.calls = &calls, .config = &config};
     char *text = body ? json_dumps(body, 0) : NULL;
-    const struct api_request r = {.method = request->method,
-                                  .path = request->path,
-                                  .body = text,
-                                  .size = text ? strlen(text) : 0};
-    struct api_reply reply;
 
-    changes = 0;
-    api_handle(&target, &r, &reply);
+    api_rig_init(&rig, true);
+    rig.answer.has_stats = has_stats;
+    rig.answer.stats.present = has_stats ? UINT32_MAX : 0;
+    struct api_reply reply = api_rig_ask(&rig, request->method, request->path, text);
     free(text);
     json_decref(body);
     return reply;
@@ -365,7 +308,8 @@ static void check_refusal(const struct request *request, int status, const char 
     cr_expect_eq(reply.what, API_REPLY, "%s %s: %s", request->method, request->path, why);
     cr_expect_eq(reply.status, status, "%s %s: %s: %d", request->method, request->path, why,
                  reply.status);
-    cr_expect_eq(changes, 0, "%s %s: %s: something changed", request->method, request->path, why);
+    cr_expect_eq(rig.changes, 0, "%s %s: %s: something changed", request->method, request->path,
+                 why);
     json_decref(check_answer(request, error, &reply));
 }
 

@@ -5,123 +5,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/unit/api_rig.h"
 #include "tests/unit/support.h"
 #include "vmm/api_events.h"
-#include "vmm/api_request.h"
 
 SUITE(api_requests);
 
-/* A VM that only remembers what it was asked. */
-static struct {
-    enum minivmm_state state;
-    int stopped, pressed, button;
-    bool has_balloon;
-    uint64_t balloon;
-    unsigned interval;
-    struct minivmm_balloon answer;
-} fake;
-
-static enum minivmm_state fake_state(struct minivmm *vm)
-{
-    (void)vm;
-    return fake.state;
-}
-
-static void fake_stop(struct minivmm *vm, int signal)
-{
-    (void)vm;
-    fake.stopped = signal;
-}
-
-static void fake_metrics(struct minivmm *vm, struct minivmm_metrics *metrics)
-{
-    (void)vm;
-    *metrics = (struct minivmm_metrics){
-        .uptime_ns = 1500000000,
-        .exit_count = 2,
-        .exits = {{"port I/O", 7}, {"MMIO", 8}},
-        .serial_lost = 9,
-        .device_count = 2,
-        .devices = {{.name = "blk", .queue_count = 1, .queues = {{10, 11}}},
-                    {.name = "net",
-                     .breaks = 1,
-                     .has_drops = true,
-                     .drops_sent = 12,
-                     .queue_count = 2,
-                     .queues = {{13, 14}, {15, 16}}}}};
-}
-
-static int fake_balloon_set(struct minivmm *vm, uint64_t bytes, struct minivmm_error *err)
-{
-    (void)vm;
-    if (!fake.has_balloon)
-        return -ENODEV;
-    if (bytes > 96 * MIB) {
-        snprintf(err->text, sizeof(err->text), "balloon: below the floor");
-        return -EINVAL;
-    }
-    fake.balloon = bytes;
-    return 0;
-}
-
-static int fake_balloon_get(struct minivmm *vm, struct minivmm_balloon *balloon)
-{
-    (void)vm;
-    *balloon = fake.answer;
-    return fake.has_balloon ? 0 : -ENODEV;
-}
-
-static int fake_interval(struct minivmm *vm, unsigned seconds)
-{
-    (void)vm;
-    fake.interval = seconds;
-    return fake.has_balloon ? 0 : -ENODEV;
-}
-
-static int fake_power_button(struct minivmm *vm)
-{
-    (void)vm;
-    fake.pressed += fake.button == 0;
-    return fake.button;
-}
-
-static const struct api_calls calls = {.state = fake_state,
-                                       .stop = fake_stop,
-                                       .metrics = fake_metrics,
-                                       .balloon_set = fake_balloon_set,
-                                       .balloon_get = fake_balloon_get,
-                                       .balloon_interval = fake_interval,
-                                       .power_button = fake_power_button};
-static const struct minivmm_disk disks[] = {{.path = "a\"b.img", .readonly = true}};
-static const struct minivmm_net nets[] = {{.tap = "tap0", .mac = {2, 0, 0, 0, 0, 0x1f}}};
-static const struct minivmm_config config = {.kernel = "vmlinuz",
-                                             .initrd = "initrd",
-                                             .cmdline = "quiet \xff",
-                                             .cpus = 2,
-                                             .memory = 128 * MIB,
-                                             .disks = disks,
-                                             .disk_count = 1,
-                                             .nets = nets,
-                                             .net_count = 1,
-                                             .rng = true};
-static struct api_target target;
+static struct api_rig rig;
 
 static void begin(bool balloon)
 {
-    memset(&fake, 0, sizeof(fake));
-    fake.state = MINIVMM_STATE_RUNNING;
-    fake.has_balloon = balloon;
-    fake.answer = (struct minivmm_balloon){.target = 64 * MIB, .actual = 32 * MIB};
-    target = (struct api_target){.calls = &calls, .config = &config};
+    api_rig_init(&rig, balloon);
 }
 
 static struct api_reply ask(const char *method, const char *path, const char *body)
 {
-    const struct api_request request = {
-        .method = method, .path = path, .body = body, .size = body ? strlen(body) : 0};
-    struct api_reply reply;
-    api_handle(&target, &request, &reply);
-    return reply;
+    return api_rig_ask(&rig, method, path, body);
 }
 
 struct row {
@@ -187,7 +86,7 @@ Test(api_requests, what_there_is_to_get)
     const enum minivmm_state values[] = {MINIVMM_STATE_PAUSED, MINIVMM_STATE_ENDED,
                                          MINIVMM_STATE_NOT_STARTED};
     for (size_t i = 0; i < COUNT(states); i++) {
-        fake.state = values[i];
+        rig.state = values[i];
         check(&states[i], 1);
     }
 }
@@ -204,10 +103,10 @@ Test(api_requests, what_can_be_changed)
         {"GET", "/balloon", NULL, 200, "\"stats_polling_interval_s\":5"},
     };
     check(rows, COUNT(rows));
-    cr_expect_eq(fake.balloon, 96 * MIB);
-    cr_expect_eq(fake.interval, 5);
-    cr_expect_eq(fake.pressed, 1);
-    cr_expect_eq(fake.stopped, SIGTERM);
+    cr_expect_eq(rig.balloon, 96 * MIB);
+    cr_expect_eq(rig.interval, 5);
+    cr_expect_eq(rig.pressed, 1);
+    cr_expect_eq(rig.stopped, SIGTERM);
     cr_expect_eq(ask("PATCH", "/vm", "{\"state\": \"Paused\"}").what, API_PAUSE);
     cr_expect_eq(ask("PATCH", "/vm", "{\"state\": \"Resumed\"}").what, API_RESUME);
     cr_expect_eq(ask("GET", "/events", NULL).what, API_EVENTS);
@@ -253,9 +152,9 @@ Test(api_requests, what_is_wrong_is_said_and_changes_nothing)
         {"PUT", "/actions", large, 400, "a body of 4097 bytes; at most 4096 are taken"},
     };
     begin(true);
-    fake.balloon = fake.interval = 77;
+    rig.balloon = rig.interval = 77;
     check(rows, COUNT(rows));
-    cr_expect(fake.balloon == 77 && fake.interval == 77 && !fake.stopped && !fake.pressed);
+    cr_expect(rig.balloon == 77 && rig.interval == 77 && !rig.stopped && !rig.pressed);
 }
 
 Test(api_requests, a_vm_without_a_power_button_says_so)
@@ -263,9 +162,9 @@ Test(api_requests, a_vm_without_a_power_button_says_so)
     const struct row row = {"PUT", "/actions", "{\"action_type\": \"SendCtrlAltDel\"}", 400,
                             "this VM has no power button"};
     begin(true);
-    fake.button = -ENODEV;
+    rig.button = -ENODEV;
     check(&row, 1);
-    cr_expect_eq(fake.pressed, 0);
+    cr_expect_eq(rig.pressed, 0);
 }
 
 Test(api_requests, a_vm_without_a_balloon_says_so)
@@ -286,14 +185,14 @@ Test(api_requests, a_vm_without_a_balloon_says_so)
 Test(api_requests, statistics_that_the_guest_sent_are_told_and_no_others)
 {
     begin(true);
-    fake.answer.has_stats = true;
-    fake.answer.stats_age_ns = 2500000;
-    fake.answer.stats = (struct minivmm_balloon_stats){.swap_in = 1,
-                                                       .free_memory = UINT64_MAX,
-                                                       .oom_kills = 3,
-                                                       .direct_reclaims = 4,
-                                                       .present = 1u << VIRTIO_BALLOON_S_MEMFREE |
-                                                                  1u << 10 | 1u << 15};
+    rig.answer.has_stats = true;
+    rig.answer.stats_age_ns = 2500000;
+    rig.answer.stats = (struct minivmm_balloon_stats){.swap_in = 1,
+                                                      .free_memory = UINT64_MAX,
+                                                      .oom_kills = 3,
+                                                      .direct_reclaims = 4,
+                                                      .present = 1u << VIRTIO_BALLOON_S_MEMFREE |
+                                                                 1u << 10 | 1u << 15};
     struct api_reply reply = ask("GET", "/balloon/statistics", NULL);
     cr_expect(strstr(reply.body, "\"free_memory\":9223372036854775807,\"oom_kill\":3,"
                                  "\"direct_reclaim\":4,\"age_ms\":2}"),
@@ -319,7 +218,7 @@ Test(api_requests, prometheus_gets_text)
     struct api_reply reply;
 
     begin(true);
-    api_handle(&target, &request, &reply);
+    api_handle(&rig.target, &request, &reply);
     cr_expect_eq(strncmp(reply.type, "text/plain", 10), 0);
     for (size_t i = 0; i < COUNT(lines); i++)
         cr_expect(strstr(reply.body, lines[i]), "%s", lines[i]);

@@ -308,6 +308,47 @@ Test(console_output, size_is_told_and_told_again)
     console_rig_finish(&rig);
 }
 
+/* As a change of it: Debian 12's Linux looks at no other time. */
+Test(console_output, size_is_told_to_each_driver_once)
+{
+    static const struct {
+        const char *name;
+        unsigned columns, rows;
+        uint64_t accepted;
+        bool told;
+    } rows[] = {
+        {"a size", 132, 50, UINT64_MAX, true},
+        {"a driver that does not ask for it", 132, 50, ~FEATURE(VIRTIO_CONSOLE_F_SIZE), false},
+        {"none", 0, 0, UINT64_MAX, false},
+        {"no rows", 132, 0, UINT64_MAX, false},
+    };
+    const struct minivmm_char host = {.kind = MINIVMM_CHAR_NULL};
+    struct minivmm_error err;
+
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        const struct console_config config = {
+            .console = &host, .columns = rows[i].columns, .rows = rows[i].rows};
+        cr_assert_eq(console_rig_init(&rig, &config, false, &err), 0);
+        struct virtio_dev *dev = console_device(rig.console);
+        for (unsigned driver = 0; driver < 3; driver++) {
+            cr_assert(virtio_driver_start(&rig.v, rows[i].accepted, 0));
+            virtio_driver_settle(&rig.v);
+            cr_expect_eq(virtio_driver_interrupted(&rig.v), rows[i].told, "%s, driver %u",
+                         rows[i].name, driver);
+            cr_expect_eq(rig.v.reasons, rows[i].told ? VIRTIO_MMIO_INT_CONFIG : 0, "%s, driver %u",
+                         rows[i].name, driver);
+            rig.v.reasons = 0;
+            virtio_hold(dev, VIRTIO_HOLD_PAUSE);
+            virtio_release(dev, VIRTIO_HOLD_PAUSE);
+            cr_assert(console_rig_send(&rig, TX, "x", 1));
+            virtio_driver_interrupted(&rig.v);
+            cr_expect_eq(rig.v.reasons & VIRTIO_MMIO_INT_CONFIG, 0, "%s: a pause", rows[i].name);
+        }
+        cr_expect(console_rig_works(&rig), "the canary");
+        console_rig_finish(&rig);
+    }
+}
+
 /* E5: no control queues where MULTIPORT is not offered. */
 Test(console_output, E5_a_console_has_two_queues)
 {

@@ -210,8 +210,8 @@ static void feed(const char *text, size_t size, enum literals_way way)
 
     cr_assert_eq(event_loop_init(&loop, &err), 0);
     cr_assert_eq(watch_init(&watch, &config, &loop, report, NULL, &err), 0, "%s", err.text);
-    if (watch.literals.way > way)
-        watch.literals.way = way;
+    if (watch.rules.literals.way > way)
+        watch.rules.literals.way = way;
     watch_start(&watch);
     got = (struct judgement){.outcome = -1};
     for (size_t at = 0; at < size;) {
