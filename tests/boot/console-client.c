@@ -3,7 +3,8 @@
  *
  * usage: console-client PATH [TEXT]
  *   TEXT   end as soon as this was heard; else at the other's end
- * exit codes: 0 heard it, or the other's end; 1 nobody there, or an end without it; 124 after 60 s
+ * exit codes: 0 heard it, or the other's end; 1 nobody there, or an end without it; 124 after 300 s,
+ *   which is longer than a guest may run
  */
 #include <poll.h>
 #include <stdio.h>
@@ -29,7 +30,7 @@ int main(int argc, char **argv)
         return 1;
     }
     struct pollfd fds[2] = {{.fd = STDIN_FILENO, .events = POLLIN}, {.fd = fd, .events = POLLIN}};
-    while (poll(fds, 2, 60000) > 0) {
+    while (poll(fds, 2, 300 * 1000) > 0) {
         if (fds[0].revents) {
             ssize_t n = read(STDIN_FILENO, buffer, sizeof(buffer));
             if (n <= 0)
