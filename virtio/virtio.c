@@ -39,7 +39,8 @@ int virtio_init(struct virtio_dev *dev, const struct virtio_type *type, const st
         rc = -ENOMEM;
     for (unsigned i = 0; rc == 0 && i < queue_count; i++) {
         struct virtio_queue *queue = &dev->queues[i];
-        *queue = (struct virtio_queue){.dev = dev, .index = i, .size_max = queue_size};
+        *queue = (struct virtio_queue){
+            .dev = dev, .index = i, .size_max = queue_size, .call = dev->call};
         dev->queue_count++;
         queue->kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         rc = queue->kick < 0 ? -errno : virtq_init(&queue->ring, queue_size);
@@ -81,6 +82,11 @@ void virtio_interrupt(struct virtio_queue *queue)
 {
     counter_add(&queue->interrupts, 1);
     interrupt(queue->dev, queue, VIRTIO_MMIO_INT_VRING);
+}
+
+void virtio_called(struct virtio_queue *queue)
+{
+    __atomic_fetch_or(&queue->dev->interrupt_status, VIRTIO_MMIO_INT_VRING, __ATOMIC_RELEASE);
 }
 
 void virtio_break(struct virtio_dev *dev)
@@ -330,7 +336,8 @@ bool virtio_kick(struct virtio_dev *dev, uint32_t index)
 uint32_t virtio_interrupt_status(const struct virtio_dev *dev)
 {
     uint32_t status = __atomic_load_n(&dev->interrupt_status, __ATOMIC_ACQUIRE);
-    bool always = dev->datapath->external || __atomic_load_n(&dev->acknowledged, __ATOMIC_ACQUIRE);
+    bool deaf = dev->datapath->external && !dev->interrupt;
+    bool always = deaf || __atomic_load_n(&dev->acknowledged, __ATOMIC_ACQUIRE);
     return always ? status | VIRTIO_MMIO_INT_VRING : status;
 }
 

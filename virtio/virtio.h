@@ -30,6 +30,9 @@ struct virtio_queue {
     bool ready;
     struct virtq ring; /* in service while `ready` and the datapath runs; the datapath's then */
     int kick;          /* eventfd: the driver has something */
+    /* Eventfd: what an external datapath signals for used buffers. The device's `call`, unless the
+     * transport gives the queue one of its own. */
+    int call;
 
     /* The local datapath's. */
     bool served; /* between its start and its stop */
@@ -51,7 +54,10 @@ struct virtio_datapath {
      * completed, and ring.next_avail is final.
      */
     void (*stop)(struct virtio_dev *dev);
-    /* It cannot set the used-ring bit of the interrupt status: read that as always set. */
+    /*
+     * It interrupts by the queues' `call` alone, and cannot set the used-ring bit of the interrupt
+     * status: that is read as always set, unless a transport hears the calls (virtio_called).
+     */
     bool external;
 };
 
@@ -218,6 +224,9 @@ void virtio_acknowledge(struct virtio_dev *dev, uint32_t bits);
  * in any case.
  */
 void virtio_acknowledged(struct virtio_dev *dev);
+
+/* From any thread: an external datapath has signalled this queue's call. */
+void virtio_called(struct virtio_queue *queue);
 
 /* Configuration space: `size` 1, 2 or 4; past its end it reads 0 and takes nothing. */
 uint32_t virtio_config_read(struct virtio_dev *dev, uint64_t offset, unsigned size);

@@ -102,6 +102,14 @@
 #define LAYOUT_IRQ_VIRTIO 8u /* of slot 0; one line a slot */
 
 /*
+ * Numbers behind the lines, KVM's alone: messages of PCI devices whose datapath is in the host's
+ * kernel, one for each of a slot's queues.
+ */
+#define LAYOUT_IRQ_MESSAGES  LAYOUT_IRQ_LINES
+#define LAYOUT_SLOT_MESSAGES 17u /* 8 pairs and a control queue */
+#define LAYOUT_IRQS          (LAYOUT_IRQ_MESSAGES + LAYOUT_VIRTIO_SLOTS * LAYOUT_SLOT_MESSAGES)
+
+/*
  * The word at 0040:0072 of a PC's BIOS data area, in which an operating system leaves 0x1234 when
  * it asks for a warm reset. The default command line makes Linux leave it there after a panic only.
  */
