@@ -107,9 +107,19 @@ void virtio_config_begin(struct virtio_dev *dev)
 void virtio_config_end(struct virtio_dev *dev)
 {
     dev->config_generation++; /* 4.2.2.1: a driver that reads in pieces starts again */
-    pthread_mutex_unlock(&dev->config_lock);
     if (__atomic_load_n(&dev->live, __ATOMIC_ACQUIRE))
         interrupt(dev, NULL, VIRTIO_MMIO_INT_CONFIG);
+    pthread_mutex_unlock(&dev->config_lock);
+}
+
+/*
+ * The device is not live any more: whoever found it so in virtio_config_end has interrupted when
+ * this returns, and nobody else does.
+ */
+static void end_config_interrupts(struct virtio_dev *dev)
+{
+    pthread_mutex_lock(&dev->config_lock);
+    pthread_mutex_unlock(&dev->config_lock);
 }
 
 uint32_t virtio_config_read(struct virtio_dev *dev, uint64_t offset, unsigned size)
@@ -183,6 +193,7 @@ static void set_live(struct virtio_dev *dev, bool live)
 static void reset(struct virtio_dev *dev)
 {
     set_live(dev, false);
+    end_config_interrupts(dev);
     for (unsigned i = 0; i < dev->queue_count; i++) {
         dev->queues[i].ready = false;
         dev->queues[i].config = (struct virtq_config){0};

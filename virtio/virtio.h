@@ -163,7 +163,10 @@ static inline bool virtio_has(const struct virtio_dev *dev, unsigned bit)
     return dev->accepted >> bit & 1;
 }
 
-/* From any thread: configuration space is about to change, or has changed and is told. */
+/*
+ * From any thread: configuration space is about to change, or has changed and is told; a reset is
+ * before that or behind it. Between the two the caller waits for nothing.
+ */
 void virtio_config_begin(struct virtio_dev *dev);
 void virtio_config_end(struct virtio_dev *dev);
 
