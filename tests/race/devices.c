@@ -132,11 +132,11 @@ static void *look_around(void *arg)
     return NULL;
 }
 
-static void use_devices(struct run *base, bool pci)
+static void use_devices(struct run *base, bool pci, bool calls)
 {
     static struct virtio_rig rig;
     const struct virtio_rig_config config = {
-        .threaded = true, .pci = pci, .blk = {.queues = 2, .queue_size = 64}};
+        .threaded = true, .pci = pci, .calls = calls, .blk = {.queues = 2, .queue_size = 64}};
     struct minivmm_error err;
     struct processor processors[4];
     pthread_t threads[3];
@@ -171,10 +171,15 @@ static void use_devices(struct run *base, bool pci)
 
 void devices_without_a_vm(struct run *base)
 {
-    use_devices(base, false);
+    use_devices(base, false, false);
 }
 
 void devices_over_pci(struct run *base)
 {
-    use_devices(base, true);
+    use_devices(base, true, false);
+}
+
+void devices_by_calls(struct run *base)
+{
+    use_devices(base, true, true);
 }
