@@ -165,6 +165,8 @@ static void use_devices(struct run *base, bool pci, bool calls)
         __atomic_store_n(&processors[i].stop, true, __ATOMIC_RELAXED);
         pthread_join(threads[i], NULL);
     }
+    if (calls && rig.calls.wired == 0)
+        complain(base, "no call was ever wired");
     virtio_rig_finish(&rig);
     base->random[1]++;
 }
