@@ -31,7 +31,7 @@
  *   0x064         keyboard controller         5        power button
  *   0x080         POST codes                  8..23    virtio-mmio slots 0..15
  *   0x0f4         debug exit (on request)    all of them edge-triggered, active high
- *   0x3f8         COM1
+ *   0x3f8         COM1                        24..295  KVM's own: messages of PCI devices' queues
  *   0x505         panic register
  *   0xcf8..0xcff  PCI configuration, with --transport pci
  *   0xcf9         reset control
