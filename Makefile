@@ -109,7 +109,7 @@ race-src := $(wildcard tests/race/*.c)
 TESTOBJ  += $(race-src:%.c=$(BUILD)/%.o)
 
 # The fake drivers of the unit tests need no Criterion.
-race-obj := $(race-src:%.c=$(BUILD)/%.o) $(patsubst %,$(BUILD)/tests/unit/%.o,blk_driver fake_driver pci_driver resources virtio_driver virtio_rig balloon_rig net_driver net_rig)
+race-obj := $(race-src:%.c=$(BUILD)/%.o) $(patsubst %,$(BUILD)/tests/unit/%.o,blk_driver call_rig fake_driver pci_driver resources virtio_driver virtio_rig balloon_rig net_driver net_rig)
 $(BUILD)/tests/race-tests: $(race-obj) $(BUILD)/libminivmm.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)

@@ -156,14 +156,23 @@ static void deliver(struct net_rx *rx, uint32_t size)
     consume(rx, count);
 }
 
+/* Do the buffers of the window take up all the ring, so that the driver cannot add one? */
+static bool holds_the_ring(const struct net_rx *rx)
+{
+    unsigned size = rx->queue->config.size, slots = 0;
+
+    for (unsigned i = 0; i < rx->chains && slots < size; i++)
+        slots += virtq_slots(&rx->queue->ring, &rx->chain[i], size - slots);
+    return slots >= size;
+}
+
 /* A packet waits for buffers: true when it is done with, false when it goes on waiting. */
 static bool continue_overrun(struct net_rx *rx, int *rc)
 {
     while (rx->window < rx->packet) {
         uint32_t before = (uint32_t)rx->window; /* less than a packet has */
-        unsigned limit = rx->queue->config.size;
-        *rc = rx->chains < limit ? take_buffer(rx) : -EMSGSIZE;
-        if (*rc == 0 && rx->pieces + CHAIN_PIECES <= NET_RX_PIECES_MAX)
+        *rc = take_buffer(rx);
+        if (*rc == 0 && rx->pieces + CHAIN_PIECES <= NET_RX_PIECES_MAX && !holds_the_ring(rx))
             return false;
         if (*rc != 1) { /* broken, or the driver's buffers can never hold it */
             counter_add(&rx->drops->received, 1);

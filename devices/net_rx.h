@@ -3,8 +3,10 @@
  *
  * The next buffers of the driver's are taken off the queue ahead of the packets, so that the
  * backend reads straight into them: the window. How many is guessed from the packets before. What
- * does not fit runs over into memory of our own and is copied from there; a frame that came is lost
- * only when the driver's buffers can never hold it.
+ * does not fit runs over into memory of our own and is copied from there. A packet that all of the
+ * driver's buffers do not hold waits for more of them as long as the driver has descriptors left to
+ * offer them with (5.1.6.3 leaves it to the driver how many it offers); when the buffers take up
+ * the whole ring it is dropped, for nothing else could ever come through.
  */
 #ifndef DEVICES_NET_RX_H
 #define DEVICES_NET_RX_H

@@ -151,7 +151,7 @@ static int set_queue(const struct vhost_net *vhost, unsigned pair, unsigned inde
     file.fd = queue->kick;
     if (rc == 0)
         rc = tell(vhost, pair, VHOST_SET_VRING_KICK, &file);
-    file.fd = vhost->dev->call;
+    file.fd = queue->call;
     if (rc == 0)
         rc = tell(vhost, pair, VHOST_SET_VRING_CALL, &file);
     file.fd = vhost->error;

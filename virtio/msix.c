@@ -28,17 +28,34 @@ void msix_finish(struct msix *msix)
     msix->send = NULL;
 }
 
+bool msix_message(const struct msix *msix, unsigned vector, uint64_t *address, uint32_t *data)
+{
+    if (vector >= msix->count || !msix->enabled || msix->masked)
+        return false;
+    const uint32_t *entry = &msix->table[vector * WORDS];
+    if (entry[ENTRY_CONTROL] & PCI_MSIX_ENTRY_CTRL_MASKBIT)
+        return false;
+    *address = (uint64_t)entry[ENTRY_HIGH] << 32 | entry[ENTRY_LOW];
+    *data = entry[ENTRY_DATA];
+    return true;
+}
+
 /* Send what a vector has pending, if it may. With the lock held. */
 static void deliver(struct msix *msix, unsigned vector)
 {
-    const uint32_t *entry = &msix->table[vector * WORDS];
-    uint64_t bit = 1ull << vector % 64;
+    uint64_t bit = 1ull << vector % 64, address;
+    uint32_t data;
 
-    if (!(msix->pending[vector / 64] & bit) || !msix->enabled || msix->masked ||
-        (entry[ENTRY_CONTROL] & PCI_MSIX_ENTRY_CTRL_MASKBIT))
+    if (!(msix->pending[vector / 64] & bit) || !msix_message(msix, vector, &address, &data))
         return;
     msix->pending[vector / 64] &= ~bit;
-    msix->send(msix->arg, (uint64_t)entry[ENTRY_HIGH] << 32 | entry[ENTRY_LOW], entry[ENTRY_DATA]);
+    msix->send(msix->arg, address, data);
+}
+
+static void tell_changed(const struct msix *msix)
+{
+    if (msix->changed)
+        msix->changed(msix->changed_arg);
 }
 
 void msix_control(struct msix *msix, bool enabled, bool masked)
@@ -48,6 +65,7 @@ void msix_control(struct msix *msix, bool enabled, bool masked)
     msix->masked = masked;
     if (!enabled)
         memset(msix->pending, 0, sizeof(msix->pending));
+    tell_changed(msix);
     for (unsigned i = 0; i < msix->count; i++)
         deliver(msix, i);
     pthread_mutex_unlock(&msix->lock);
@@ -60,13 +78,18 @@ void msix_forget(struct msix *msix)
     pthread_mutex_unlock(&msix->lock);
 }
 
-void msix_raise(struct msix *msix, unsigned vector)
+void msix_raise_locked(struct msix *msix, unsigned vector)
 {
-    pthread_mutex_lock(&msix->lock);
     if (vector < msix->count && msix->enabled) {
         msix->pending[vector / 64] |= 1ull << vector % 64;
         deliver(msix, vector);
     }
+}
+
+void msix_raise(struct msix *msix, unsigned vector)
+{
+    pthread_mutex_lock(&msix->lock);
+    msix_raise_locked(msix, vector);
     pthread_mutex_unlock(&msix->lock);
 }
 
@@ -94,6 +117,7 @@ void msix_table_write(struct msix *msix, uint64_t offset, unsigned size, uint64_
         memcpy((uint8_t *)msix->table + offset, &value, size);
         unsigned vector = (unsigned)(offset / MSIX_ENTRY_SIZE);
         msix->table[vector * WORDS + ENTRY_CONTROL] &= PCI_MSIX_ENTRY_CTRL_MASKBIT;
+        tell_changed(msix);
         deliver(msix, vector);
     }
     pthread_mutex_unlock(&msix->lock);

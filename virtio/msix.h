@@ -24,6 +24,9 @@ struct msix {
     /* Sends a message; called with the lock held, so it must not come back. */
     void (*send)(void *arg, uint64_t address, uint32_t data);
     void *arg;
+    /* What vectors send may be different from now on; as `send`. NULL: nobody wants to know. */
+    void (*changed)(void *arg);
+    void *changed_arg;
 };
 
 /* All vectors masked, as after reset. `count` is at most MSIX_VECTORS_MAX. */
@@ -39,6 +42,10 @@ void msix_forget(struct msix *msix);
 
 /* Something happened that vector `vector` tells of; none such, or MSI-X not enabled: nothing. */
 void msix_raise(struct msix *msix, unsigned vector);
+
+/* The same, and what such a vector sends now, false when nothing; with the lock held. */
+void msix_raise_locked(struct msix *msix, unsigned vector);
+bool msix_message(const struct msix *msix, unsigned vector, uint64_t *address, uint32_t *data);
 
 /*
  * Accesses to the table and to the pending bits, which are read-only: aligned, of 4 or 8 bytes;

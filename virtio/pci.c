@@ -3,6 +3,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "virtio/pci_call.h"
 #include "virtio/pci_private.h"
 
 /* ---- the registers of all devices: 4.1.4.3 ------------------------------------------------- */
@@ -112,6 +113,7 @@ static void write_queue(struct virtio_pci *pci, struct virtio_queue *queue, uint
 
     if (offset == VIRTIO_PCI_COMMON_Q_MSIX) {
         set_vector(pci, &pci->queue_vector[queue->index], value);
+        pci_calls_follow(pci);
         return;
     }
     if (!virtio_queue_open(queue))
@@ -140,6 +142,7 @@ static void forget(struct virtio_pci *pci)
         set_vector(pci, &pci->queue_vector[i], VIRTIO_MSI_NO_VECTOR);
     for (unsigned i = 0; i < pci->dev->queue_count; i++)
         pci->queue_size[i] = (uint16_t)pci->dev->queues[i].size_max;
+    pci_calls_forget(pci);
     msix_forget(&pci->msix);
 }
 
@@ -301,6 +304,7 @@ void virtio_pci_init(struct virtio_pci *pci, struct virtio_dev *dev, uint32_t me
 
 void virtio_pci_finish(struct virtio_pci *pci)
 {
+    pci_calls_finish(pci);
     msix_finish(&pci->msix);
     if (pci->dev)
         pthread_mutex_destroy(&pci->config_lock);

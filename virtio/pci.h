@@ -47,6 +47,7 @@ struct virtio_pci {
     uint16_t queue_vector[VIRTIO_QUEUES_MAX]; /* VIRTIO_MSI_NO_VECTOR: tells nobody */
     uint8_t notified[VIRTIO_QUEUES_MAX];      /* atomic: times, up to VIRTIO_PCI_BUSY */
     struct msix msix;
+    struct pci_calls *calls; /* pci_call.h; NULL: the datapath is in this process */
 
     /* As struct virtio_mmio's; NULL: everything stays as it is. */
     void (*busy)(void *arg, struct virtio_pci *pci, unsigned index);

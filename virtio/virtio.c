@@ -39,7 +39,8 @@ int virtio_init(struct virtio_dev *dev, const struct virtio_type *type, const st
         rc = -ENOMEM;
     for (unsigned i = 0; rc == 0 && i < queue_count; i++) {
         struct virtio_queue *queue = &dev->queues[i];
-        *queue = (struct virtio_queue){.dev = dev, .index = i, .size_max = queue_size};
+        *queue = (struct virtio_queue){
+            .dev = dev, .index = i, .size_max = queue_size, .call = dev->call};
         dev->queue_count++;
         queue->kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         rc = queue->kick < 0 ? -errno : virtq_init(&queue->ring, queue_size);
@@ -83,6 +84,11 @@ void virtio_interrupt(struct virtio_queue *queue)
     interrupt(queue->dev, queue, VIRTIO_MMIO_INT_VRING);
 }
 
+void virtio_called(struct virtio_queue *queue)
+{
+    __atomic_fetch_or(&queue->dev->interrupt_status, VIRTIO_MMIO_INT_VRING, __ATOMIC_RELEASE);
+}
+
 void virtio_break(struct virtio_dev *dev)
 {
     if (__atomic_exchange_n(&dev->broken, true, __ATOMIC_RELEASE))
@@ -101,9 +107,19 @@ void virtio_config_begin(struct virtio_dev *dev)
 void virtio_config_end(struct virtio_dev *dev)
 {
     dev->config_generation++; /* 4.2.2.1: a driver that reads in pieces starts again */
-    pthread_mutex_unlock(&dev->config_lock);
     if (__atomic_load_n(&dev->live, __ATOMIC_ACQUIRE))
         interrupt(dev, NULL, VIRTIO_MMIO_INT_CONFIG);
+    pthread_mutex_unlock(&dev->config_lock);
+}
+
+/*
+ * The device is not live any more: whoever found it so in virtio_config_end has interrupted when
+ * this returns, and nobody else does.
+ */
+static void end_config_interrupts(struct virtio_dev *dev)
+{
+    pthread_mutex_lock(&dev->config_lock);
+    pthread_mutex_unlock(&dev->config_lock);
 }
 
 uint32_t virtio_config_read(struct virtio_dev *dev, uint64_t offset, unsigned size)
@@ -177,6 +193,7 @@ static void set_live(struct virtio_dev *dev, bool live)
 static void reset(struct virtio_dev *dev)
 {
     set_live(dev, false);
+    end_config_interrupts(dev);
     for (unsigned i = 0; i < dev->queue_count; i++) {
         dev->queues[i].ready = false;
         dev->queues[i].config = (struct virtq_config){0};
@@ -330,7 +347,8 @@ bool virtio_kick(struct virtio_dev *dev, uint32_t index)
 uint32_t virtio_interrupt_status(const struct virtio_dev *dev)
 {
     uint32_t status = __atomic_load_n(&dev->interrupt_status, __ATOMIC_ACQUIRE);
-    bool always = dev->datapath->external || __atomic_load_n(&dev->acknowledged, __ATOMIC_ACQUIRE);
+    bool deaf = dev->datapath->external && !dev->interrupt;
+    bool always = deaf || __atomic_load_n(&dev->acknowledged, __ATOMIC_ACQUIRE);
     return always ? status | VIRTIO_MMIO_INT_VRING : status;
 }
 

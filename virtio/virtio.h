@@ -30,6 +30,9 @@ struct virtio_queue {
     bool ready;
     struct virtq ring; /* in service while `ready` and the datapath runs; the datapath's then */
     int kick;          /* eventfd: the driver has something */
+    /* Eventfd: what an external datapath signals for used buffers. The device's `call`, unless the
+     * transport gives the queue one of its own. */
+    int call;
 
     /* The local datapath's. */
     bool served; /* between its start and its stop */
@@ -51,7 +54,10 @@ struct virtio_datapath {
      * completed, and ring.next_avail is final.
      */
     void (*stop)(struct virtio_dev *dev);
-    /* It cannot set the used-ring bit of the interrupt status: read that as always set. */
+    /*
+     * It interrupts by the queues' `call` alone, and cannot set the used-ring bit of the interrupt
+     * status: that is read as always set, unless a transport hears the calls (virtio_called).
+     */
     bool external;
 };
 
@@ -157,7 +163,10 @@ static inline bool virtio_has(const struct virtio_dev *dev, unsigned bit)
     return dev->accepted >> bit & 1;
 }
 
-/* From any thread: configuration space is about to change, or has changed and is told. */
+/*
+ * From any thread: configuration space is about to change, or has changed and is told; a reset is
+ * before that or behind it. Between the two the caller waits for nothing.
+ */
 void virtio_config_begin(struct virtio_dev *dev);
 void virtio_config_end(struct virtio_dev *dev);
 
@@ -218,6 +227,9 @@ void virtio_acknowledge(struct virtio_dev *dev, uint32_t bits);
  * in any case.
  */
 void virtio_acknowledged(struct virtio_dev *dev);
+
+/* From any thread: an external datapath has signalled this queue's call. */
+void virtio_called(struct virtio_queue *queue);
 
 /* Configuration space: `size` 1, 2 or 4; past its end it reads 0 and takes nothing. */
 uint32_t virtio_config_read(struct virtio_dev *dev, uint64_t offset, unsigned size);

@@ -238,6 +238,20 @@ int virtq_next(struct virtq *q, struct virtq_chain *chain)
     return 1;
 }
 
+unsigned virtq_slots(const struct virtq *q, const struct virtq_chain *chain, unsigned most)
+{
+    uint32_t index = chain->head;
+    unsigned slots = 1;
+
+    for (; slots < most && index < q->config.size; slots++) {
+        struct vring_desc desc = read_desc((const uint8_t *)q->desc + index * sizeof(desc));
+        if ((desc.flags & VRING_DESC_F_INDIRECT) || !(desc.flags & VRING_DESC_F_NEXT))
+            break;
+        index = desc.next;
+    }
+    return slots;
+}
+
 void virtq_undo(struct virtq *q, const struct virtq_chain *chain)
 {
     assert(is_taken(q, chain->head));

@@ -96,6 +96,12 @@ int virtq_next(struct virtq *q, struct virtq_chain *chain);
 /* How many requests the driver has waiting, so far as it tells. */
 unsigned virtq_waiting(const struct virtq *q);
 
+/*
+ * How many of the queue's descriptors a taken request occupies, from 1 to `most`, where counting
+ * ends: an indirect table is one. Read anew from the driver's memory, so this is its word.
+ */
+unsigned virtq_slots(const struct virtq *q, const struct virtq_chain *chain, unsigned most);
+
 /* Put the request that virtq_next gave last back, untouched: it comes again. */
 void virtq_undo(struct virtq *q, const struct virtq_chain *chain);
 

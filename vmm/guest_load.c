@@ -163,10 +163,6 @@ static int check_transport(const struct minivmm_config *config, struct minivmm_e
         return error_set(err, -EINVAL, "transport: %d is none", (int)config->transport);
     if (config->platform != MINIVMM_PLATFORM_ACPI)
         return error_set(err, -EINVAL, "transport: pci needs the platform to be acpi");
-    for (unsigned i = 0; i < config->net_count; i++) {
-        if (config->nets[i].vhost)
-            return error_set(err, -EINVAL, "net %u: vhost needs the transport to be mmio", i);
-    }
     return 0;
 }
 

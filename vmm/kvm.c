@@ -189,6 +189,12 @@ int kvm_add_irqfd(struct kvm *kvm, int fd, unsigned line, struct minivmm_error *
     return rc < 0 ? rc : 0;
 }
 
+void kvm_remove_irqfd(struct kvm *kvm, int fd, unsigned line)
+{
+    struct kvm_irqfd irqfd = {.fd = (uint32_t)fd, .gsi = line, .flags = KVM_IRQFD_FLAG_DEASSIGN};
+    ioctl(kvm->vm_fd, KVM_IRQFD, &irqfd);
+}
+
 int kvm_add_doorbell(struct kvm *kvm, int fd, uint64_t gpa, uint32_t value)
 {
     struct kvm_ioeventfd doorbell = {.datamatch = value,
@@ -218,30 +224,47 @@ void kvm_send_msi(struct kvm *kvm, uint64_t address, uint32_t data)
     ioctl(kvm->vm_fd, KVM_SIGNAL_MSI, &msi);
 }
 
-int kvm_set_route(struct kvm *kvm, unsigned line, const struct kvm_msi_route *route)
+/* With route_lock held. */
+static int set_routes(struct kvm *kvm)
 {
     /* struct kvm_irq_routing ends in a flexible array; this is one with room. */
     union {
         struct kvm_irq_routing header;
         char bytes[sizeof(struct kvm_irq_routing) +
-                   LAYOUT_IRQ_LINES * sizeof(struct kvm_irq_routing_entry)];
+                   LAYOUT_IRQS * sizeof(struct kvm_irq_routing_entry)];
     } table;
-    memset(&table, 0, sizeof(table));
 
-    pthread_mutex_lock(&kvm->route_lock);
-    kvm->routes[line] = *route;
-    for (unsigned i = 0; i < LAYOUT_IRQ_LINES; i++) {
+    memset(&table.header, 0, sizeof(table.header));
+    for (unsigned i = 0; i < LAYOUT_IRQS; i++) {
         const struct kvm_msi_route *from = &kvm->routes[i];
         if (!from->enabled)
             continue;
-        struct kvm_irq_routing_entry *entry = &table.header.entries[table.header.nr++];
-        entry->gsi = i;
-        entry->type = KVM_IRQ_ROUTING_MSI;
-        entry->u.msi.address_lo = (uint32_t)from->address;
-        entry->u.msi.address_hi = (uint32_t)(from->address >> 32);
-        entry->u.msi.data = from->data;
+        struct kvm_irq_routing_entry entry = {.gsi = i, .type = KVM_IRQ_ROUTING_MSI};
+        entry.u.msi.address_lo = (uint32_t)from->address;
+        entry.u.msi.address_hi = (uint32_t)(from->address >> 32);
+        entry.u.msi.data = from->data;
+        table.header.entries[table.header.nr++] = entry;
     }
-    int rc = ioctl(kvm->vm_fd, KVM_SET_GSI_ROUTING, &table) < 0 ? -errno : 0;
+    return ioctl(kvm->vm_fd, KVM_SET_GSI_ROUTING, &table) < 0 ? -errno : 0;
+}
+
+static bool is_same(const struct kvm_msi_route *a, const struct kvm_msi_route *b)
+{
+    return a->enabled == b->enabled && a->address == b->address && a->data == b->data;
+}
+
+int kvm_set_route(struct kvm *kvm, unsigned line, const struct kvm_msi_route *route)
+{
+    int rc = 0;
+
+    pthread_mutex_lock(&kvm->route_lock);
+    const struct kvm_msi_route before = kvm->routes[line];
+    if (!is_same(&before, route)) {
+        kvm->routes[line] = *route;
+        rc = set_routes(kvm);
+        if (rc < 0) /* KVM takes all or none: it must not spoil the next table too */
+            kvm->routes[line] = before;
+    }
     pthread_mutex_unlock(&kvm->route_lock);
     return rc;
 }

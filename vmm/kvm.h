@@ -25,7 +25,7 @@ struct kvm {
         bool enabled;
         uint64_t address;
         uint32_t data;
-    } routes[LAYOUT_IRQ_LINES]; /* what each line sends */
+    } routes[LAYOUT_IRQS]; /* what each line sends */
 };
 
 /*
@@ -44,6 +44,12 @@ int kvm_create_vcpu(struct kvm *kvm, unsigned index, struct minivmm_error *err);
 int kvm_add_irqfd(struct kvm *kvm, int fd, unsigned line, struct minivmm_error *err);
 
 /*
+ * From any thread, in a running VM too: not any more. When it returns, signals that came before
+ * have been delivered, and later ones stay in `fd`. Waits for a grace period.
+ */
+void kvm_remove_irqfd(struct kvm *kvm, int fd, unsigned line);
+
+/*
  * From any thread, in a running VM too: a 32-bit write of `value` to guest-physical address `gpa`,
  * or a 16-bit one to I/O port `port`, signals the eventfd `fd` without leaving the kernel, until
  * kvm_close. Negative errno.
@@ -55,8 +61,9 @@ int kvm_add_port_doorbell(struct kvm *kvm, int fd, uint16_t port, uint16_t value
 void kvm_send_msi(struct kvm *kvm, uint64_t address, uint32_t data);
 
 /*
- * What line `line` sends from now on; not `enabled`: nothing. From any thread. Returns a negative
- * errno when KVM refuses.
+ * What line `line`, or number of layout.h's for messages, sends from now on; not `enabled`:
+ * nothing. From any thread; waits for a grace period if it is something else than before. Returns a
+ * negative errno when KVM refuses, and then it sends what it did.
  */
 int kvm_set_route(struct kvm *kvm, unsigned line, const struct kvm_msi_route *route);
 

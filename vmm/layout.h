@@ -31,7 +31,7 @@
  *   0x064         keyboard controller         5        power button
  *   0x080         POST codes                  8..23    virtio-mmio slots 0..15
  *   0x0f4         debug exit (on request)    all of them edge-triggered, active high
- *   0x3f8         COM1
+ *   0x3f8         COM1                        24..295  KVM's own: messages of PCI devices' queues
  *   0x505         panic register
  *   0xcf8..0xcff  PCI configuration, with --transport pci
  *   0xcf9         reset control
@@ -100,6 +100,14 @@
 #define LAYOUT_IRQ_COM1   4u
 #define LAYOUT_IRQ_POWER  5u /* the power button, with ACPI */
 #define LAYOUT_IRQ_VIRTIO 8u /* of slot 0; one line a slot */
+
+/*
+ * Numbers behind the lines, KVM's alone: messages of PCI devices whose datapath is in the host's
+ * kernel, one for each of a slot's queues.
+ */
+#define LAYOUT_IRQ_MESSAGES  LAYOUT_IRQ_LINES
+#define LAYOUT_SLOT_MESSAGES 17u /* 8 pairs and a control queue */
+#define LAYOUT_IRQS          (LAYOUT_IRQ_MESSAGES + LAYOUT_VIRTIO_SLOTS * LAYOUT_SLOT_MESSAGES)
 
 /*
  * The word at 0040:0072 of a PC's BIOS data area, in which an operating system leaves 0x1234 when

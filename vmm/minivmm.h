@@ -40,7 +40,7 @@ enum minivmm_platform {
 /* How the guest reaches virtio devices. */
 enum minivmm_transport {
     MINIVMM_TRANSPORT_MMIO, /* nothing to search for: the fastest start */
-    MINIVMM_TRANSPORT_PCI,  /* a request takes one exit instead of three; needs ACPI, no vhost */
+    MINIVMM_TRANSPORT_PCI,  /* a request takes one exit instead of three; needs ACPI */
 };
 
 #define MINIVMM_CPUS_MAX    254u /* xAPIC ids 0..253; 255 is the broadcast id */

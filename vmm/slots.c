@@ -11,6 +11,7 @@
 #include "devices/net_stream.h"
 #include "devices/passt.h"
 #include "devices/tap.h"
+#include "virtio/pci_call.h"
 #include "vmm/clock.h"
 #include "vmm/counter.h"
 
@@ -56,16 +57,41 @@ static void send_message(void *arg, uint64_t address, uint32_t data)
     kvm_send_msi(slots->kvm, address, data);
 }
 
-static int place_on_pci(struct slots *slots, struct virtio_dev *dev, unsigned slot)
+_Static_assert(2 * NET_PAIRS_MAX + 1 <= LAYOUT_SLOT_MESSAGES, "a number for each queue");
+
+static int wire_call(void *arg, unsigned number, int fd, uint64_t address, uint32_t data)
+{
+    struct slots *slots = arg;
+    const struct kvm_msi_route route = {.enabled = true, .address = address, .data = data};
+    struct minivmm_error err;
+
+    int rc = kvm_set_route(slots->kvm, LAYOUT_IRQ_MESSAGES + number, &route);
+    return rc < 0 ? rc : kvm_add_irqfd(slots->kvm, fd, LAYOUT_IRQ_MESSAGES + number, &err);
+}
+
+static void unwire_call(void *arg, unsigned number, int fd)
+{
+    struct slots *slots = arg;
+    kvm_remove_irqfd(slots->kvm, fd, LAYOUT_IRQ_MESSAGES + number);
+}
+
+static int place_on_pci(struct slots *slots, struct virtio_dev *dev, unsigned slot,
+                        struct minivmm_error *err)
 {
     struct virtio_pci *pci = &slots->pci[slot];
     uint32_t memory = LAYOUT_PCI + slot * VIRTIO_PCI_MEMORY_SIZE;
     uint32_t ports = LAYOUT_PCI_PORTS + slot * VIRTIO_PCI_PORTS;
     const struct pci_function function = {
         .read = virtio_pci_config_read, .write = virtio_pci_config_write, .arg = pci};
+    const struct pci_call_wires wires = {.wire = wire_call, .unwire = unwire_call, .arg = slots};
+    int rc = 0;
 
     virtio_pci_init(pci, dev, memory, ports, send_message, slots);
     pci->busy = add_port_doorbell;
+    if (dev->datapath->external)
+        rc = pci_calls_init(pci, &wires, slot * LAYOUT_SLOT_MESSAGES);
+    if (rc < 0)
+        return error_set(err, rc, "%s: interrupts: %s", dev->type->name, strerror(-rc));
     pci_host_add(slots->pci_host, slot + 1, &function);
     bus_add(slots->mmio_bus, memory, VIRTIO_PCI_MEMORY_SIZE, &virtio_pci_memory_ops, pci);
     bus_add(slots->pio_bus, ports, VIRTIO_PCI_PORTS, &virtio_pci_port_ops, pci);
@@ -78,7 +104,7 @@ static int place(struct slots *slots, struct virtio_dev *dev, struct minivmm_err
 
     slots->devs[slot] = dev;
     if (slots->pci_host)
-        return place_on_pci(slots, dev, slot);
+        return place_on_pci(slots, dev, slot, err);
     slots->mmio[slot] = (struct virtio_mmio){
         .dev = dev, .busy = add_kick_doorbell, .interrupted = add_ack_doorbell, .arg = slots};
     bus_add(slots->mmio_bus, LAYOUT_VIRTIO + slot * LAYOUT_VIRTIO_SIZE, LAYOUT_VIRTIO_SIZE,

@@ -132,11 +132,11 @@ static void *look_around(void *arg)
     return NULL;
 }
 
-static void use_devices(struct run *base, bool pci)
+static void use_devices(struct run *base, bool pci, bool calls)
 {
     static struct virtio_rig rig;
     const struct virtio_rig_config config = {
-        .threaded = true, .pci = pci, .blk = {.queues = 2, .queue_size = 64}};
+        .threaded = true, .pci = pci, .calls = calls, .blk = {.queues = 2, .queue_size = 64}};
     struct minivmm_error err;
     struct processor processors[4];
     pthread_t threads[3];
@@ -165,16 +165,23 @@ static void use_devices(struct run *base, bool pci)
         __atomic_store_n(&processors[i].stop, true, __ATOMIC_RELAXED);
         pthread_join(threads[i], NULL);
     }
+    if (calls && rig.calls.wired == 0)
+        complain(base, "no call was ever wired");
     virtio_rig_finish(&rig);
     base->random[1]++;
 }
 
 void devices_without_a_vm(struct run *base)
 {
-    use_devices(base, false);
+    use_devices(base, false, false);
 }
 
 void devices_over_pci(struct run *base)
 {
-    use_devices(base, true);
+    use_devices(base, true, false);
+}
+
+void devices_by_calls(struct run *base)
+{
+    use_devices(base, true, true);
 }

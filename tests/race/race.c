@@ -234,6 +234,7 @@ static const struct {
     {"devices without a VM, used and reset at once", devices_without_a_vm, true},
     {"a network device without a VM, bulk and small packets in turn", net_without_a_vm, true},
     {"the same over PCI, with masks", devices_over_pci, true},
+    {"the same, interrupted as by datapaths outside", devices_by_calls, true},
     {"a balloon without a VM, pulled at by all", balloon_without_a_vm, true},
     {"a VM's balloon from many threads", balloon_of_a_vm, false},
 };

@@ -62,6 +62,7 @@ void expect_verdict(const struct run *run, enum minivmm_end end, int exit_code);
 /* In devices.c and pauses.c: scenarios of their own. */
 void devices_without_a_vm(struct run *base);
 void devices_over_pci(struct run *base);
+void devices_by_calls(struct run *base);
 /* In net.c. */
 void net_without_a_vm(struct run *base);
 /* In balloon.c. */

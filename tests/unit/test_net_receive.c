@@ -76,6 +76,8 @@ static const struct {
     {"no merging, no room for the header", MERGE, 0, 3, 11, 0, 60, 0},
     {"no merging, one byte", MERGE, 0, 3, 1, 0, 60, 0},
     {"all that a ring can hold, and too little", 0, 4, 4, 16, 0, 60, 0},
+    {"the same of two descriptors each", 0, 4, 2, 16, 8, 60, 0},
+    {"the same of one buffer", 0, 4, 1, 40, 10, 60, 0},
 };
 
 static void check_shape(size_t i, enum net_rig_kind kind, bool threaded)
@@ -123,6 +125,13 @@ Test(net_receive, D5_a_buffer_too_small_is_kept_for_a_smaller_packet)
     give(40, 2);
     expect(40, 2, "the whole ring");
     cr_expect_eq(d->header.num_buffers, 4);
+    cr_assert(net_driver_start(d, UINT64_MAX, 4));
+    d->piece = 8;
+    net_driver_add(d, 0, 2, 16); /* the whole ring again, by two descriptors each */
+    give(60, 1);
+    give(20, 2);
+    expect(20, 2, "the whole ring in pieces");
+    d->piece = 0;
     end();
 }
 
@@ -150,6 +159,30 @@ Test(net_receive, D5_what_has_no_writable_byte_goes_back_empty)
     cr_expect(net_rig_is_frame(packet + 12, 60, 60, 1));
     for (unsigned i = 0; i < 100; i++)
         cr_expect_eq(((uint8_t *)net_rig_at(&rig, NET_FREE, 100))[i], 0x5a, "S11");
+    end();
+}
+
+/* A ring of 4 has room for one more: an indirect table takes up one of its descriptors. */
+Test(net_receive, D6_a_packet_waits_while_the_ring_has_room)
+{
+    begin(NET_RIG_SCRIPT, false, 0, 4);
+    struct fake_driver *queue = &d->v.queues[0];
+    for (unsigned i = 0; i < 3; i++) {
+        const struct piece halves[] = {{NET_FREE + 16 * i, 8, true},
+                                       {NET_FREE + 16 * i + 8, 8, true}};
+        uint16_t head = fake_driver_add_indirect(queue, halves, 2, 0, NET_FREE + 4096 * (i + 1));
+        d->buffers[0][head] = (struct net_driver_buffer){NET_FREE + 16 * i, 16};
+        fake_driver_offer(queue, head);
+    }
+    fake_driver_publish(queue);
+    virtio_driver_kick(&d->v, 0);
+    virtio_driver_settle(&d->v);
+    give(60, 1);
+    cr_expect(nothing_used());
+    cr_expect_eq(net_drops(rig.net).received, 0);
+    net_driver_add(d, 0, 1, 24);
+    expect(60, 1, "waited");
+    cr_expect_eq(d->header.num_buffers, 4);
     end();
 }
 

@@ -3,6 +3,7 @@
  * read (A18), memory that changes while it is used (B17), notifications from everywhere (B19, B20).
  */
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include "tests/unit/support.h"
 #include "tests/unit/virtio_rig.h"
@@ -105,6 +106,55 @@ Test(virtio_races, A18_a_change_is_told_once_the_driver_runs)
     virtio_config_end(dev);
     cr_expect_eq(virtio_driver_read(v, VIRTIO_MMIO_INTERRUPT_STATUS), 0, "not before DRIVER_OK");
     cr_expect_not(virtio_driver_interrupted(v));
+    end();
+}
+
+/* The driver is told of a change, which takes its time, while it resets the device. */
+static struct told {
+    void (*interrupt)(struct virtio_dev *dev, const struct virtio_queue *queue);
+    bool begun, reset; /* atomic: it is being told; the reset is over */
+    bool late;         /* and was, before it had been told */
+} told;
+
+static void tell_slowly(struct virtio_dev *dev, const struct virtio_queue *queue)
+{
+    __atomic_store_n(&told.begun, true, __ATOMIC_RELEASE);
+    for (uint64_t start = clock_now_ns(); clock_now_ns() - start < SLICE_NS / 5;)
+        told.late |= __atomic_load_n(&told.reset, __ATOMIC_ACQUIRE);
+    if (told.interrupt)
+        told.interrupt(dev, queue);
+    else
+        eventfd_write(dev->call, 1);
+}
+
+static void *change_once(void *arg)
+{
+    virtio_config_begin(arg);
+    virtio_config_end(arg);
+    return NULL;
+}
+
+Test(virtio_races, A18_nobody_is_told_of_a_change_once_a_reset_is_over)
+{
+    begin((struct virtio_rig_config){0});
+    struct virtio_driver *v = &rig.blk_driver.v;
+    struct virtio_dev *dev = blk_device(rig.blk);
+    pthread_t thread;
+
+    virtio_driver_settle(v);
+    told = (struct told){.interrupt = dev->interrupt};
+    dev->interrupt = tell_slowly;
+    cr_assert_eq(pthread_create(&thread, NULL, change_once, dev), 0);
+    while (!__atomic_load_n(&told.begun, __ATOMIC_ACQUIRE))
+        continue;
+    virtio_driver_write(v, VIRTIO_MMIO_STATUS, 0);
+    __atomic_store_n(&told.reset, true, __ATOMIC_RELEASE);
+    cr_expect_eq(virtio_driver_read(v, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
+    join(&thread, 1);
+    cr_expect_not(told.late, "2.4.1");
+    cr_expect_eq(virtio_driver_read(v, VIRTIO_MMIO_INTERRUPT_STATUS), 0, "4.2.2.1");
+    dev->interrupt = told.interrupt;
+    virtio_driver_reset(v);
     end();
 }
 

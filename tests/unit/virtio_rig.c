@@ -60,6 +60,26 @@ static void add_pci_bus(struct virtio_rig *rig)
     bus_add(&rig->pio, PCI_ADDRESS_PORT, PCI_HOST_PORTS, &pci_host_ops, &rig->pci_host);
 }
 
+/* In place of the transport's: as if the local datapath were somebody else's. */
+static void interrupt_by_call(struct virtio_dev *dev, const struct virtio_queue *queue)
+{
+    struct virtio_pci *pci = dev->transport;
+    struct virtio_rig *rig = pci->arg;
+    unsigned slot = (unsigned)(pci - rig->pci);
+
+    if (queue)
+        call_rig_signal(&rig->calls, slot, queue);
+    else
+        rig->interrupt(dev, queue);
+}
+
+static void add_calls(struct virtio_rig *rig, unsigned slot, struct virtio_dev *dev)
+{
+    call_rig_add(&rig->calls, slot, &rig->pci[slot]);
+    rig->interrupt = dev->interrupt;
+    dev->interrupt = interrupt_by_call;
+}
+
 static void add_function(struct virtio_rig *rig, unsigned slot, struct virtio_dev *dev)
 {
     struct virtio_pci *pci = &rig->pci[slot];
@@ -73,6 +93,8 @@ static void add_function(struct virtio_rig *rig, unsigned slot, struct virtio_de
     bus_add(&rig->bus, memory, VIRTIO_PCI_MEMORY_SIZE, &virtio_pci_memory_ops, pci);
     bus_add(&rig->pio, ports, VIRTIO_PCI_PORTS, &virtio_pci_port_ops, pci);
     rig->pci_drivers[slot] = (struct pci_driver){.mmio = &rig->bus, .pio = &rig->pio};
+    if (rig->config.calls)
+        add_calls(rig, slot, dev);
 }
 
 static void add_slot(struct virtio_rig *rig, unsigned slot, struct virtio_dev *dev)
@@ -139,10 +161,13 @@ bool virtio_rig_init(struct virtio_rig *rig, const struct virtio_rig_config *con
     const char *transport = getenv("MINIVMM_TEST_TRANSPORT");
 
     *rig = (struct virtio_rig){.config = *config, .image = -1};
-    if (transport && strcmp(transport, "pci") == 0)
+    if (transport && strncmp(transport, "pci", 3) == 0)
         rig->config.pci = true;
+    if (transport && strcmp(transport, "pci-calls") == 0)
+        rig->config.calls = true;
     if (rig->config.pci)
         add_pci_bus(rig);
+    call_rig_init(&rig->calls, take_message, rig);
     guarded_mem_add(&rig->mem, RAM_A, RAM_B - RAM_A);
     guarded_mem_add(&rig->mem, RAM_B, RAM_HOLE - RAM_B);
     guarded_mem_add(&rig->mem, RAM_C, RAM_END - RAM_C);
@@ -183,6 +208,7 @@ void virtio_rig_finish(struct virtio_rig *rig)
     rng_finish(&rig->rng);
     for (unsigned i = 0; i < RIG_SLOT_COUNT; i++)
         virtio_pci_finish(&rig->pci[i]);
+    call_rig_finish(&rig->calls);
     pci_host_finish(&rig->pci_host);
     event_loop_finish(&rig->loop);
     guest_mem_finish(&rig->mem);

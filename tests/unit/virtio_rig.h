@@ -16,6 +16,7 @@
 #include "devices/pci_host.h"
 #include "devices/rng.h"
 #include "tests/unit/blk_driver.h"
+#include "tests/unit/call_rig.h"
 #include "tests/unit/resources.h"
 #include "virtio/mmio.h"
 #include "virtio/pci.h"
@@ -40,7 +41,9 @@ enum { RIG_SLOT_RNG, RIG_SLOT_NONE, RIG_SLOT_BLK, RIG_SLOT_COUNT };
 struct virtio_rig_config {
     bool threaded; /* the loop runs on a thread of its own */
     bool no_disk;
-    bool pci;            /* also with the environment's MINIVMM_TEST_TRANSPORT=pci */
+    bool pci;   /* also with the environment's MINIVMM_TEST_TRANSPORT=pci */
+    bool calls; /* over PCI: used buffers are told of as by a datapath outside of here; also
+                   with MINIVMM_TEST_TRANSPORT=pci-calls */
     uint64_t disk_bytes; /* of the image; 0: 1 MiB */
     struct disk_config disk;
     struct blk_config blk; /* all zeroes: one queue of 256 entries */
@@ -57,8 +60,11 @@ struct virtio_rig {
     struct pci_host pci_host;
     struct virtio_pci pci[RIG_SLOT_COUNT];
     struct pci_driver pci_drivers[RIG_SLOT_COUNT];
-    unsigned messages[RIG_SLOT_COUNT][RIG_VECTORS]; /* atomic: sent */
-    unsigned strays;                                /* atomic: of another address or value */
+    struct call_rig calls;
+    void (*interrupt)(struct virtio_dev *dev,
+                      const struct virtio_queue *queue); /* the transport's */
+    unsigned messages[RIG_SLOT_COUNT][RIG_VECTORS];      /* atomic: sent */
+    unsigned strays;                                     /* atomic: of another address or value */
     struct rng rng;
     struct disk *disk; /* NULL without */
     struct blk *blk;
