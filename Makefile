@@ -52,6 +52,10 @@ unit-src := $(wildcard tests/unit/*.c)
 kvm-src  := $(wildcard tests/kvm/*.c)
 TESTOBJ  := $(unit-src:%.c=$(BUILD)/%.o) $(kvm-src:%.c=$(BUILD)/%.o)
 
+# Options for the tests' own code alone.
+TESTFLAGS ?=
+$(BUILD)/tests/%.o: override CFLAGS += $(TESTFLAGS)
+
 # Calls that tests/unit/disk_faults.c can let fail.
 wraps := preadv pwritev preadv2 pwritev2 fdatasync fallocate io_submit io_setup pthread_create
 $(BUILD)/tests/unit-tests: TESTLIBS += $(wraps:%=-Wl,--wrap=%)
@@ -63,20 +67,22 @@ $(BUILD)/tests/unit-tests $(BUILD)/tests/kvm-tests:
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(TESTLIBS)
 
 # Each suite leaves a TAP file in $(RESULTS), which scripts/check counts.
+check-build: $(BUILD)/tests/unit-tests $(BUILD)/tests/kvm-tests $(BUILD)/minivmm
+
 check-unit: $(BUILD)/tests/unit-tests $(BUILD)/minivmm
 	$(Q)mkdir -p $(RESULTS)
-	$(Q)MINIVMM=$(BUILD)/minivmm $< --timeout 60 --short-filename --tap=$(RESULTS)/unit.tap
+	$(Q)MINIVMM=$(BUILD)/minivmm $< --timeout 180 --short-filename --tap=$(RESULTS)/unit.tap
 
 # What is true of devices is true over PCI too.
 check-unit-pci: $(BUILD)/tests/unit-tests
 	$(Q)mkdir -p $(RESULTS)
-	$(Q)MINIVMM_TEST_TRANSPORT=pci $< --timeout 60 --short-filename --filter '@(virtio_*|blk_*|rng*)/*' \
+	$(Q)MINIVMM_TEST_TRANSPORT=pci $< --timeout 180 --short-filename --filter '@(virtio_*|blk_*|rng*)/*' \
 		--tap=$(RESULTS)/unit-pci.tap
 	$(Q)sed -i '/# SKIP test was skipped/d' $(RESULTS)/unit-pci.tap # what the filter leaves out
 
 check-kvm: $(BUILD)/tests/kvm-tests $(BUILD)/minivmm
 	$(Q)mkdir -p $(RESULTS)
-	$(Q)MINIVMM=$(BUILD)/minivmm $< --timeout 60 --short-filename --tap=$(RESULTS)/kvm.tap
+	$(Q)MINIVMM=$(BUILD)/minivmm $< --timeout 180 --short-filename --tap=$(RESULTS)/kvm.tap
 
 check-boot: $(BUILD)/minivmm
 	$(Q)mkdir -p $(RESULTS)
@@ -88,14 +94,15 @@ $(boot-suites:%=check-%): $(BUILD)/minivmm
 	$(Q)mkdir -p $(RESULTS)
 	$(Q)tests/boot/$(@:check-%=%) $(BUILD)/minivmm $(RESULTS)/$(@:check-%=%).tap
 
-# The same suites under AddressSanitizer and UndefinedBehaviorSanitizer, in a tree of their own.
+# The same suites under AddressSanitizer and UndefinedBehaviorSanitizer, in a tree of their own. The tests' own code is
+# not optimized: that would take longer than it saves. -g1 is what reports need: functions and lines.
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 asan: # one after the other: both fill the same tree
 	$(Q)$(MAKE) --no-print-directory asan-unit
 	$(Q)$(MAKE) --no-print-directory asan-unit-pci
 	$(Q)$(MAKE) --no-print-directory asan-kvm
-asan-unit asan-unit-pci asan-kvm:
-	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/asan CFLAGS="-O1 -g $(SANITIZE)" \
+asan-build asan-unit asan-unit-pci asan-kvm:
+	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/asan CFLAGS="-O1 -g1 $(SANITIZE)" TESTFLAGS=-O0 \
 		LDFLAGS="$(SANITIZE)" $(@:asan-%=check-%)
 
 # Many short VMs under ThreadSanitizer: a plain program, because Criterion does not start under it.
@@ -195,5 +202,5 @@ $(BUILD)/have-%:
 clean:
 	$(Q)rm -rf $(BUILD)
 
-.PHONY: all clean check check-unit check-unit-pci check-kvm check-boot $(boot-suites:%=check-%) check-layers check-race run-race asan asan-unit asan-unit-pci asan-kvm fuzz fuzz-short \
+.PHONY: all clean check check-build check-unit check-unit-pci check-kvm check-boot $(boot-suites:%=check-%) check-layers check-race run-race asan asan-build asan-unit asan-unit-pci asan-kvm fuzz fuzz-short \
         fuzz-programs bench format help install

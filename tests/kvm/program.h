@@ -14,7 +14,7 @@
 
 #define PROGRAM_ARGUMENTS 16
 #define PROGRAM_TEXT      65536
-#define PROGRAM_DEADLINE  20
+#define PROGRAM_DEADLINE  100
 
 /* Where a standard descriptor of the program leads. */
 enum program_end {

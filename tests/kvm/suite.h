@@ -7,7 +7,7 @@
 
 #include <criterion/criterion.h>
 
-#define SUITE(name) TestSuite(name, .timeout = 60, .fini = suite_check_leaks)
+#define SUITE(name) TestSuite(name, .timeout = 180, .fini = suite_check_leaks)
 
 void suite_check_leaks(void);
 

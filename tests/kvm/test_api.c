@@ -29,7 +29,7 @@ static void begin(void)
     scratch_make(directory);
     snprintf(socket_path, sizeof(socket_path), "%s/api", directory);
     int fd = guest_kernel(guest_reports_and_spins, NULL, kernel);
-    vm = (struct program){.arguments = {"--kernel", kernel, "--memory", "32M", "--timeout", "15",
+    vm = (struct program){.arguments = {"--kernel", kernel, "--memory", "32M", "--timeout", "100",
                                         "--rng", "--api-sock", socket_path}};
     program_start(&vm);
     program_await(&vm, "!");
@@ -87,13 +87,13 @@ static void send_text(int fd, const char *text)
     send(fd, text, strlen(text), MSG_NOSIGNAL);
 }
 
-/* Read until `text` has come, or the end, or nothing comes for 5 s; what came is in `said`. */
+/* Read until `text` has come, or the end, or nothing comes for 50 s; what came is in `said`. */
 static bool read_until(int fd, const char *text)
 {
     size_t length = 0;
     struct pollfd pfd = {.fd = fd, .events = POLLIN};
     said[0] = '\0';
-    while (poll(&pfd, 1, 5000) == 1 && length < sizeof(said) - 1) {
+    while (poll(&pfd, 1, 50000) == 1 && length < sizeof(said) - 1) {
         ssize_t n = read(fd, said + length, sizeof(said) - 1 - length);
         if (n <= 0)
             return !text;

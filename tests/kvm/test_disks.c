@@ -49,7 +49,7 @@ static void teardown(void)
     scratch_remove(scratch);
 }
 
-TestSuite(disks_files, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(disks_files, .init = setup, .fini = teardown, .timeout = 180);
 
 static const char *path_of(const char *name)
 {

@@ -17,7 +17,7 @@ SUITE(lifecycle);
 static void wait_for_output(const struct guest_run *run)
 {
     struct pollfd pfd = {.fd = run->output_fd, .events = POLLIN};
-    cr_assert_eq(poll(&pfd, 1, 5000), 1);
+    cr_assert_eq(poll(&pfd, 1, 50000), 1);
 }
 
 static void *stop_with_term(void *vm)
@@ -107,7 +107,7 @@ Test(lifecycle, the_end_descriptor_and_the_times_tell_the_end)
     minivmm_times(run.vm, &times);
     cr_expect(times.create > 0 && times.start == 0 && times.end == 0);
     cr_assert_eq(minivmm_start(run.vm), 0);
-    cr_expect_eq(poll(&pfd, 1, 5000), 1);
+    cr_expect_eq(poll(&pfd, 1, 50000), 1);
     guest_wait(&run);
     cr_expect_eq(poll(&pfd, 1, 0), 1);
     minivmm_times(run.vm, &times);

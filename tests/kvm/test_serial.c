@@ -49,11 +49,11 @@ GUEST(sends_much, "mov guest_parameters(%rip), %r12\n"
                   "jnz 3b\n"
                   "poweroff\n");
 
-/* Read until `length` bytes have come; false when they do not come within 5 seconds. */
+/* Read until `length` bytes have come; false when they do not come within 50 seconds. */
 static bool read_exactly(int fd, char *to, size_t length)
 {
     struct pollfd pfd = {.fd = fd, .events = POLLIN};
-    while (length > 0 && poll(&pfd, 1, 5000) == 1) {
+    while (length > 0 && poll(&pfd, 1, 50000) == 1) {
         ssize_t n = read(fd, to, length);
         if (n <= 0)
             return false;

@@ -122,7 +122,7 @@ Test(watch, verdicts)
         static struct program program;
         char kernel[32];
         int fd = guest_kernel(rows[i].kernel, NULL, kernel);
-        program = (struct program){.arguments = {"--kernel", kernel, "--timeout", "15"}};
+        program = (struct program){.arguments = {"--kernel", kernel, "--timeout", "100"}};
         for (size_t word = 0; word < 8 && rows[i].words[word]; word++)
             program.arguments[4 + word] = rows[i].words[word];
         program_run(&program);

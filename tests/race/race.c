@@ -17,7 +17,7 @@
 #include "tests/race/run.h"
 #include "vmm/clock.h"
 
-#define HANG       60            /* seconds until SIGALRM */
+#define HANG       60            /* seconds of one round until SIGALRM */
 #define SLICE_NS   NS_PER_SECOND /* a scenario is repeated for so long */
 #define ECHO_BYTES 600u
 
@@ -280,7 +280,6 @@ int main(int argc, char **argv)
     uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 10) : clock_now_ns();
     setvbuf(stdout, NULL, _IOLBF, 0);
     setvbuf(tap, NULL, _IOLBF, 0);
-    alarm(HANG);
     printf("# seed %llu\n", (unsigned long long)seed);
     fprintf(tap, "TAP version 13\n1..%zu\n", count);
     const char *reason = unusable(&err);
@@ -292,8 +291,11 @@ int main(int argc, char **argv)
         const char *skip = scenarios[i].no_vm ? NULL : reason;
         failures = 0;
         memcpy(base.random, &seed, sizeof(base.random));
-        for (uint64_t start = clock_now_ns(); !skip && clock_now_ns() - start < SLICE_NS; rounds++)
+        uint64_t start = clock_now_ns();
+        for (; !skip && clock_now_ns() - start < SLICE_NS; rounds++) {
+            alarm(HANG);
             scenarios[i].once(&base);
+        }
         snprintf(line, sizeof(line), "%s %zu - %s%s%s", failures ? "not ok" : "ok", i + 1,
                  scenarios[i].name, skip ? " # SKIP " : "", skip ? skip : "");
         fprintf(tap, "%s\n", line);

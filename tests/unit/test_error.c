@@ -1,7 +1,10 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 
+#include "tests/unit/support.h"
 #include "vmm/error.h"
+
+SUITE(error);
 
 Test(error, returns_the_code_and_keeps_one_line)
 {

@@ -5,6 +5,9 @@
 #include <unistd.h>
 
 #include "tests/unit/serial_port.h"
+#include "tests/unit/support.h"
+
+SUITE(serial_listening);
 
 /* A port whose input is `text`, all of it inside the device. */
 static void open_with_input(struct port *port, int ends[2], const char *text, bool escape)

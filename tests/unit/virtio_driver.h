@@ -94,7 +94,7 @@ bool virtio_driver_interrupted(struct virtio_driver *v);
  * The next used entry, waited for as a driver does: asleep until an interrupt. False when none
  * comes within VIRTIO_DRIVER_MS.
  */
-#define VIRTIO_DRIVER_MS 5000
+#define VIRTIO_DRIVER_MS 50000
 bool virtio_driver_wait(struct virtio_driver *v, unsigned index, struct vring_used_elem *element);
 
 /* Wait for an interrupt; false as above. */
