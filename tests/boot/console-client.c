@@ -3,8 +3,8 @@
  *
  * usage: console-client PATH [TEXT]
  *   TEXT   end as soon as this was heard; else at the other's end
- * exit codes: 0 heard it, or the other's end; 1 nobody there, or an end without it; 124 after 300 s,
- *   which is longer than a guest may run
+ * exit codes: 0 heard it, or the other's end; 1 nobody there, or an end without it; 124 after 300
+ * s, which is longer than a guest may run
  */
 #include <poll.h>
 #include <stdio.h>
