@@ -245,7 +245,7 @@ unsigned virtq_slots(const struct virtq *q, const struct virtq_chain *chain, uns
 
     for (; slots < most && index < q->config.size; slots++) {
         struct vring_desc desc = read_desc((const uint8_t *)q->desc + index * sizeof(desc));
-        if ((desc.flags & VRING_DESC_F_INDIRECT) || !(desc.flags & VRING_DESC_F_NEXT))
+        if (!(desc.flags & VRING_DESC_F_NEXT)) /* nor has one that refers to a table that flag */
             break;
         index = desc.next;
     }
