@@ -45,7 +45,7 @@ $(BUILD)/%.o: %.c
 # ---- tests: Criterion programs out of tests/unit and tests/kvm ---------------------------------
 
 RESULTS  := $(BUILD)/results
-TESTLIBS := -lcriterion $(LIBS) $(CLILIBS)
+TESTLIBS := -lcriterion $(LIBS) $(CLILIBS) -Wl,--export-dynamic-symbol=mbedtls_x509_crt_parse_file # tests/unit/certificates.c
 # Options belong to the command line, and are tested too.
 OPTOBJ   := $(filter-out %/main.o %/terminal.o,$(CLIOBJ))
 unit-src := $(wildcard tests/unit/*.c)
@@ -61,7 +61,7 @@ wraps := preadv pwritev preadv2 pwritev2 fdatasync fallocate io_submit io_setup 
 $(BUILD)/tests/unit-tests: TESTLIBS += $(wraps:%=-Wl,--wrap=%)
 $(BUILD)/tests/unit-tests: $(unit-src:%.c=$(BUILD)/%.o) $(OPTOBJ) $(BUILD)/libminivmm.a
 $(BUILD)/tests/kvm-tests: TESTLIBS += -Wl,--wrap=ioctl # tests/kvm/test_run_errors.c
-$(BUILD)/tests/kvm-tests: $(kvm-src:%.c=$(BUILD)/%.o) $(BUILD)/libminivmm.a
+$(BUILD)/tests/kvm-tests: $(kvm-src:%.c=$(BUILD)/%.o) $(BUILD)/tests/unit/certificates.o $(BUILD)/libminivmm.a
 $(BUILD)/tests/unit-tests $(BUILD)/tests/kvm-tests:
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(TESTLIBS)

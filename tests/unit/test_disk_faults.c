@@ -1,8 +1,11 @@
 /* What the host's calls may answer, and what a request must come to. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -315,6 +318,28 @@ Test(disk_faults, a_flush_that_fails_stops_the_writes_that_wait_behind_it)
     rig_finish(&rig);
 }
 
+/* Whether all threads of this program but this one wait for locks, or conditions. */
+static bool others_wait(void *unused)
+{
+    unsigned busy = 0;
+    DIR *dir = opendir("/proc/self/task");
+    (void)unused;
+    for (const struct dirent *entry; dir && (entry = readdir(dir));) {
+        char path[300];
+        long call = -1;
+        snprintf(path, sizeof(path), "/proc/self/task/%s/syscall", entry->d_name);
+        FILE *file = entry->d_name[0] == '.' ? NULL : fopen(path, "re");
+        if (!file)
+            continue;
+        if (fscanf(file, "%ld", &call) != 1) /* the word "running" */
+            call = -1;
+        busy += call != SYS_futex && call != SYS_epoll_wait; /* the latter is Criterion's */
+        fclose(file);
+    }
+    closedir(dir);
+    return busy == 1;
+}
+
 /* One that began before a write was done covers it by luck only: the flush after it is a new one.
  */
 Test(disk_faults, a_flush_covers_what_was_done_before_it)
@@ -330,6 +355,7 @@ Test(disk_faults, a_flush_covers_what_was_done_before_it)
         rig_submit(&rig, &flushes[i]);
         cr_assert(faults_await(CALL_FDATASYNC, 1), "the first one is at it");
     }
+    cr_assert(support_wait(others_wait, NULL), "the others wait for it");
     faults_set(NULL, 0);
     rig_wait(&rig, 0);
     cr_assert_eq(faults_calls(CALL_FDATASYNC), 1, "one for the three: %u calls",
