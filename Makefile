@@ -116,9 +116,13 @@ check-race:
 race-src := $(wildcard tests/race/*.c)
 TESTOBJ  += $(race-src:%.c=$(BUILD)/%.o)
 
-# The fake drivers of the unit tests need no Criterion.
-race-obj := $(race-src:%.c=$(BUILD)/%.o) $(patsubst %,$(BUILD)/tests/unit/%.o,blk_driver call_rig fake_driver pci_driver resources virtio_driver virtio_rig balloon_rig net_driver net_rig)
-$(BUILD)/tests/race-tests: $(race-obj) $(BUILD)/libminivmm.a
+# The fake drivers of the unit tests, which need no Criterion, for other programs.
+rigs := balloon_rig blk_driver call_rig fake_driver net_driver net_rig pci_driver resources virtio_driver virtio_rig
+$(BUILD)/tests/rigs.a: $(rigs:%=$(BUILD)/tests/unit/%.o)
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+$(BUILD)/tests/race-tests: $(race-src:%.c=$(BUILD)/%.o) $(BUILD)/tests/rigs.a $(BUILD)/libminivmm.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
@@ -147,7 +151,18 @@ $(fuzz-bin): %: %.o $(BUILD)/libminivmm.a
 check-layers:
 	$(Q)scripts/layers
 
-bench: $(BUILD)/minivmm
+# reads.c runs in a guest, and is linked statically.
+bench-bin := $(patsubst %.c,$(BUILD)/%,$(filter-out %/reads.c,$(wildcard tests/bench/*.c)))
+$(bench-bin): %: %.o $(BUILD)/tests/rigs.a $(BUILD)/libminivmm.a
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+$(BUILD)/tests/bench/reads: $(BUILD)/tests/bench/reads.o
+	$(call say,LINK,$@)
+	$(Q)$(CC) -static -pthread -o $@ $^ -laio
+
+bench-programs: $(bench-bin) $(BUILD)/tests/bench/reads
+
+bench: $(BUILD)/minivmm bench-programs
 	$(Q)tests/bench/run $(BUILD)/minivmm
 
 check:
@@ -204,4 +219,4 @@ clean:
 	$(Q)rm -rf $(BUILD)
 
 .PHONY: all clean check check-build check-unit check-unit-pci check-kvm check-boot $(boot-suites:%=check-%) check-layers check-race run-race asan asan-build asan-unit asan-unit-pci asan-kvm fuzz fuzz-short \
-        fuzz-programs bench format help install
+        fuzz-programs bench bench-programs format help install

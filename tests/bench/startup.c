@@ -39,7 +39,7 @@ static void print_row(const char *name, double *samples, const char *limit)
 }
 
 /* Start a program with its output in a pipe; returns its process, *out the pipe's end. */
-static pid_t start(char *const argv[], int *out)
+static pid_t start(const char *const argv[], int *out)
 {
     int pipe_fds[2];
     pid_t pid;
@@ -50,7 +50,7 @@ static pid_t start(char *const argv[], int *out)
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_adddup2(&actions, pipe_fds[1], STDOUT_FILENO);
-    errno = posix_spawn(&pid, argv[0], &actions, NULL, argv, environ);
+    errno = posix_spawn(&pid, argv[0], &actions, NULL, (char *const *)argv, environ);
     if (errno)
         die(argv[0]);
     posix_spawn_file_actions_destroy(&actions);
@@ -61,7 +61,7 @@ static pid_t start(char *const argv[], int *out)
 
 /* Run it once: when its first byte came, and when the process was gone, both from before the exec.
  */
-static void run_once(char *const argv[], double *first, double *end)
+static void run_once(const char *const argv[], double *first, double *end)
 {
     char byte;
     int out;
@@ -135,7 +135,7 @@ static long private_kib(pid_t pid)
     return total;
 }
 
-static void measure_memory(char *const argv[])
+static void measure_memory(const char *const argv[])
 {
     int out;
     char byte;
@@ -160,16 +160,16 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: startup MINIVMM TINY-KERNEL WAITING-KERNEL IMAGE\n");
         return 2;
     }
-    char *nothing[] = {argv[1], "--version", NULL};
-    char *split[] = {self, "--bare", "1", NULL};
-    char *full[] = {self, "--bare", "2", NULL};
-    char *tiny[] = {argv[1], "--kernel", argv[2], "--debug-exit", "--quiet", NULL};
-    char *disk[] = {argv[1],   "--kernel", argv[2], "--debug-exit",
-                    "--quiet", "--disk",   argv[4], NULL};
-    char *waiting[] = {argv[1], "--kernel", argv[3], "--quiet", "--timeout", "20", NULL};
+    const char *nothing[] = {argv[1], "--version", NULL};
+    const char *split[] = {self, "--bare", "1", NULL};
+    const char *full[] = {self, "--bare", "2", NULL};
+    const char *tiny[] = {argv[1], "--kernel", argv[2], "--debug-exit", "--quiet", NULL};
+    const char *disk[] = {argv[1],   "--kernel", argv[2], "--debug-exit",
+                          "--quiet", "--disk",   argv[4], NULL};
+    const char *waiting[] = {argv[1], "--kernel", argv[3], "--quiet", "--timeout", "20", NULL};
     const struct {
         const char *name;
-        char **command;
+        const char *const *command;
     } rows[] = {{"exec and exit, no VM (minivmm --version)", nothing},
                 {"floor: bare system calls, split irqchip", split},
                 {"floor: bare system calls, irqchip in the kernel", full},
