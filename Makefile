@@ -79,7 +79,7 @@ check-unit-pci: $(BUILD)/tests/unit-tests
 	$(Q)MINIVMM_TEST_TRANSPORT=pci $< --timeout 180 --short-filename --filter '@(virtio_*|blk_*|rng*)/*' \
 		--tap=$(RESULTS)/unit-pci.tap
 	$(Q)sed -i '/# SKIP test was skipped/d' $(RESULTS)/unit-pci.tap # what the filter leaves out
-	$(Q)MINIVMM_TEST_TRANSPORT=pci-calls $< --timeout 60 --short-filename --filter '@(virtio_*|blk_*|rng*)/*'
+	$(Q)MINIVMM_TEST_TRANSPORT=pci-calls $< --timeout 180 --short-filename --filter '@(virtio_*|blk_*|rng*)/*'
 
 check-kvm: $(BUILD)/tests/kvm-tests $(BUILD)/minivmm
 	$(Q)mkdir -p $(RESULTS)

@@ -105,10 +105,11 @@ struct virtio_dev {
     uint32_t interrupt_status; /* atomic: VIRTIO_MMIO_INT_* */
     bool acknowledged;         /* atomic: see virtio_acknowledged */
 
-    pthread_mutex_t config_lock; /* guards what the next three say */
+    pthread_mutex_t config_lock; /* guards what the next four say */
     uint8_t *config;             /* the device's configuration space, little-endian */
     unsigned config_size;
     uint32_t config_generation;
+    bool config_seen; /* the driver looked at it, or at the generation, since that changed */
 
     struct virtio_queue *queues;
     unsigned queue_count;

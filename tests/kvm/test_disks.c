@@ -47,6 +47,7 @@ static void teardown(void)
 {
     close(kernel_fd);
     scratch_remove(scratch);
+    suite_check_leaks();
 }
 
 TestSuite(disks_files, .init = setup, .fini = teardown, .timeout = 180);

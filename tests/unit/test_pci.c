@@ -221,6 +221,22 @@ Test(pci, config_generation_changes_with_the_configuration)
     end();
 }
 
+/* As for a driver whose processor had something else to do between two reads. */
+Test(pci, config_generation_does_not_come_round_however_much_changes)
+{
+    begin(false);
+    cr_assert(virtio_driver_start(v, UINT64_MAX, 0));
+    for (unsigned by_config = 0; by_config < 2; by_config++) {
+        unsigned before = common(VIRTIO_PCI_COMMON_CFGGENERATION, 1);
+        if (by_config)
+            virtio_driver_config(v, 0, 4);
+        for (unsigned i = 0; i <= UINT8_MAX; i++)
+            change_config();
+        cr_expect_neq(common(VIRTIO_PCI_COMMON_CFGGENERATION, 1), before);
+    }
+    end();
+}
+
 /* ---- 4.1.4.9: accesses through configuration space --------------------------------------------
  */
 

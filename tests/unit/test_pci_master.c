@@ -28,6 +28,27 @@ static void *reset_disk(void *arg)
     return NULL;
 }
 
+/* Each read of the disk takes `ms`. */
+static void slow_reads(unsigned ms)
+{
+    const struct fault faults[] = {{.call = CALL_PREADV2, .times = FAULT_ALWAYS, .error = EAGAIN},
+                                   {.call = CALL_PREADV, .times = FAULT_ALWAYS, .sleep_ms = ms}};
+    faults_set(faults, COUNT(faults));
+}
+
+/* The driver asks for a page of the disk, and as much is done as can be at once. Returns the
+ * request's number. */
+static uint16_t ask_for_a_page(void)
+{
+    struct piece piece = {RIG_FREE, 4096, true};
+    const struct blk_request read = {.type = VIRTIO_BLK_T_IN, .data = &piece, .data_count = 1};
+    uint16_t number = blk_driver_send(&rig.blk_driver, 0, &read);
+
+    virtio_driver_notify(v, 0);
+    virtio_driver_settle(v);
+    return number;
+}
+
 /* As a kernel does it that is about to start another, and as the next one's driver undoes it. */
 Test(pci_master, a_function_that_is_no_master_of_its_bus_touches_no_memory_and_sends_nothing)
 {
@@ -38,12 +59,8 @@ Test(pci_master, a_function_that_is_no_master_of_its_bus_touches_no_memory_and_s
         cr_assert(virtio_driver_start(v, UINT64_MAX, 0));
         set_config(PCI_COMMAND, 2, ANSWERS);
         unsigned config_messages = messages(0), queue_messages = messages(1);
-        struct piece piece = {RIG_FREE, 4096, true};
-        const struct blk_request read = {.type = VIRTIO_BLK_T_IN, .data = &piece, .data_count = 1};
-        uint16_t sent = blk_driver_send(&rig.blk_driver, 0, &read), number;
+        uint16_t sent = ask_for_a_page(), number;
         uint8_t status = UINT8_MAX;
-        virtio_driver_notify(v, 0);
-        virtio_driver_settle(v);
         change_config();
         cr_expect_not(blk_driver_take(&rig.blk_driver, 0, &number, &status));
         cr_expect_eq(messages(0), config_messages);
@@ -80,16 +97,9 @@ Test(pci_master, what_is_under_way_is_over_when_mastering_the_bus_is_taken_away)
 {
     begin(true);
     cr_assert(virtio_rig_start(&rig, UINT64_MAX, 0));
-    const struct fault faults[] = {
-        {.call = CALL_PREADV2, .times = FAULT_ALWAYS, .error = EAGAIN},
-        {.call = CALL_PREADV, .times = FAULT_ALWAYS, .sleep_ms = SLOW_MS / 3}};
-    faults_set(faults, COUNT(faults));
-    struct piece piece = {RIG_FREE, 4096, true};
-    const struct blk_request read = {.type = VIRTIO_BLK_T_IN, .data = &piece, .data_count = 1};
-    uint16_t sent = blk_driver_send(&rig.blk_driver, 0, &read), number;
+    slow_reads(SLOW_MS / 3);
+    uint16_t sent = ask_for_a_page(), number;
     uint8_t status = UINT8_MAX;
-    virtio_driver_notify(v, 0);
-    virtio_driver_settle(v);
     set_config(PCI_COMMAND, 2, ANSWERS);
     cr_assert(blk_driver_take(&rig.blk_driver, 0, &number, &status));
     cr_expect(number == sent && status == VIRTIO_BLK_S_OK);
@@ -102,15 +112,8 @@ Test(pci_master, a_slow_reset_holds_up_neither_the_vectors_nor_other_devices)
     for (unsigned by_window = 0; by_window < 2; by_window++) {
         begin(true);
         cr_assert(virtio_rig_start(&rig, UINT64_MAX, 0));
-        const struct fault faults[] = {
-            {.call = CALL_PREADV2, .times = FAULT_ALWAYS, .error = EAGAIN},
-            {.call = CALL_PREADV, .times = FAULT_ALWAYS, .sleep_ms = SLOW_MS}};
-        faults_set(faults, COUNT(faults));
-        struct piece piece = {RIG_FREE, 4096, true};
-        const struct blk_request read = {.type = VIRTIO_BLK_T_IN, .data = &piece, .data_count = 1};
-        blk_driver_send(&rig.blk_driver, 0, &read);
-        virtio_driver_notify(v, 0);
-        virtio_driver_settle(v);
+        slow_reads(SLOW_MS);
+        ask_for_a_page();
         if (by_window)
             aim(0, VIRTIO_PCI_COMMON_STATUS, 1);
         struct resetter resetter = {.by_window = by_window};

@@ -376,11 +376,6 @@ Test(tap, D4_an_end_is_heard_of_without_reading)
     }
 }
 
-/*
- * The host makes the interface's MTU larger than what the guest was told. A driver that takes
- * segments together gets such frames, in as many buffers as they need; else they are lost, whole,
- * and nothing else is.
- */
 /* What was sent may arrive or not; a small frame behind it, that has `number`, does. */
 static void receive_with_luck(uint32_t number)
 {
@@ -393,6 +388,11 @@ static void receive_with_luck(uint32_t number)
     cr_assert_geq(got, 0, "after the frame of %u bytes nothing arrives", number);
 }
 
+/*
+ * The host makes the interface's MTU larger than what the guest was told. A driver that takes
+ * segments together gets such frames, in as many buffers as they need; else they are lost, whole,
+ * and nothing else is.
+ */
 Test(tap, D6_frames_above_the_MTU_arrive_whole_or_not_at_all)
 {
     NEED_NAMESPACE();
