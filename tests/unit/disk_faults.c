@@ -13,7 +13,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t replaced = PTHREAD_COND_INITIALIZER;
 static unsigned generation; /* of faults */
 static struct fault armed[FAULTS_MAX];
-static unsigned hits[FAULTS_MAX], calls[CALLS];
+static unsigned hits[FAULTS_MAX], calls[CALLS], durable;
 
 void faults_set(const struct fault *faults, size_t count)
 {
@@ -21,6 +21,7 @@ void faults_set(const struct fault *faults, size_t count)
     memset(armed, 0, sizeof(armed));
     memset(hits, 0, sizeof(hits));
     memset(calls, 0, sizeof(calls));
+    durable = 0;
     for (size_t i = 0; i < count && i < FAULTS_MAX; i++)
         armed[i] = faults[i];
     generation++;
@@ -32,6 +33,14 @@ unsigned faults_calls(enum call call)
 {
     pthread_mutex_lock(&lock);
     unsigned n = calls[call];
+    pthread_mutex_unlock(&lock);
+    return n;
+}
+
+unsigned faults_durable(void)
+{
+    pthread_mutex_lock(&lock);
+    unsigned n = durable;
     pthread_mutex_unlock(&lock);
     return n;
 }
@@ -154,6 +163,10 @@ int __wrap_io_submit(io_context_t context, long count, struct iocb **iocbs)
         return -fault.error;
     if (fault.limit && count > (long)fault.limit)
         count = (long)fault.limit;
+    pthread_mutex_lock(&lock);
+    for (long i = 0; i < count; i++)
+        durable += iocbs[i]->aio_rw_flags == RWF_DSYNC;
+    pthread_mutex_unlock(&lock);
     return __real_io_submit(context, count, iocbs);
 }
 

@@ -41,6 +41,9 @@ void faults_set(const struct fault *faults, size_t count);
 /* How often it was called since faults_set. */
 unsigned faults_calls(enum call call);
 
+/* How many requests io_submit was given since faults_set that are to be durable (RWF_DSYNC). */
+unsigned faults_durable(void);
+
 /* Wait until it was called that often; false when the deadline has passed. */
 bool faults_await(enum call call, unsigned times);
 

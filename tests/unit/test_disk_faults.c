@@ -241,6 +241,33 @@ Test(disk_faults, C12_every_request_that_io_submit_leaves_ends_once)
     rig_finish(&rig);
 }
 
+/* The page cache hides what is lost from every test but one that pulls the plug. */
+Test(disk_faults, P5_a_durable_write_is_handed_on_as_one)
+{
+    struct disk_rig rig;
+    uint8_t *data = buffer(0xee);
+    struct iovec piece = {data, LENGTH};
+    rig_init(&rig, "/tmp", SIZE);
+    rig_open(&rig, (struct disk_config){.direct = true});
+    for (unsigned is_durable = 0; is_durable < 2; is_durable++) {
+        struct rig_request request = {.request = {.op = DISK_WRITE,
+                                                  .durable = is_durable,
+                                                  .offset = OFFSET,
+                                                  .length = LENGTH,
+                                                  .iov = &piece,
+                                                  .iov_count = 1}};
+        faults_set(NULL, 0);
+        rig_submit(&rig, &request);
+        rig_wait(&rig, 0);
+        cr_expect_eq(request.result, 0);
+        cr_expect_eq(faults_calls(CALL_IO_SUBMIT), 1);
+        cr_expect_eq(faults_durable() + faults_calls(CALL_FDATASYNC), is_durable);
+    }
+    rig_close(&rig);
+    rig_finish(&rig);
+    free(data);
+}
+
 Test(disk_faults, C15_a_slow_flush_delays_no_read)
 {
     static const struct fault slow = {CALL_FDATASYNC, .times = 1, .held = true};
