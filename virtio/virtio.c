@@ -106,10 +106,10 @@ void virtio_config_begin(struct virtio_dev *dev)
 
 void virtio_config_end(struct virtio_dev *dev)
 {
-    /* 2.5.2: a driver that reads in pieces starts again. Only what it saw needs another number:
-     * however much changes between two of its looks, the 8 bits of PCI do not come round. */
-    dev->config_generation += dev->config_seen;
-    dev->config_seen = false;
+    /* 2.5.2: a driver that reads in pieces starts again. Only a number that it saw is changed: so
+     * the 8 bits of PCI do not come round between two of its looks, however much changes. */
+    dev->config_generation += dev->generation_seen;
+    dev->generation_seen = false;
     if (__atomic_load_n(&dev->live, __ATOMIC_ACQUIRE))
         interrupt(dev, NULL, VIRTIO_MMIO_INT_CONFIG);
     pthread_mutex_unlock(&dev->config_lock);
@@ -133,7 +133,6 @@ uint32_t virtio_config_read(struct virtio_dev *dev, uint64_t offset, unsigned si
         return 0;
     pthread_mutex_lock(&dev->config_lock);
     memcpy(&value, dev->config + offset, size);
-    dev->config_seen = true;
     pthread_mutex_unlock(&dev->config_lock);
     return value;
 }
@@ -148,7 +147,7 @@ uint32_t virtio_config_generation(struct virtio_dev *dev)
 {
     pthread_mutex_lock(&dev->config_lock);
     uint32_t generation = dev->config_generation;
-    dev->config_seen = true;
+    dev->generation_seen = true;
     pthread_mutex_unlock(&dev->config_lock);
     return generation;
 }

@@ -109,7 +109,7 @@ struct virtio_dev {
     uint8_t *config;             /* the device's configuration space, little-endian */
     unsigned config_size;
     uint32_t config_generation;
-    bool config_seen; /* the driver looked at it, or at the generation, since that changed */
+    bool generation_seen; /* by the driver, since it changed */
 
     struct virtio_queue *queues;
     unsigned queue_count;
